@@ -1,0 +1,86 @@
+# Everything a developer types. `make help` lists it.
+#
+# The toolchain (restic, Azurite, Kubernetes, helm, ...) is fetched into $ARARAT_CACHE
+# (default ~/.cache/ararat) by the targets that need it, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := ararat agent controller tests tools
+STAMP := $(VENV)/.installed
+
+# Demo and cluster drive real nodes: root is needed.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	@echo "== Python environment in $(VENV) (about 30 s the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(STAMP) ## The Python environment, with every pinned dependency.
+
+.PHONY: toolchain
+toolchain: ## restic, Azurite, helm, kubectl, Kubernetes, in the cache.
+	@$(PYTHON) -m tests.cluster.toolchain all
+
+.PHONY: demo
+demo: venv toolchain ## The main job, narrated: backup, loss, restore, and again in a second cluster.
+	@$(BIN)/python -m tests.demo
+
+.PHONY: cluster
+cluster: venv toolchain ## Start a real two-node Kubernetes on this machine.
+	@$(BIN)/python -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: venv ## Stop it; nothing is left behind.
+	@$(BIN)/python -m tests.cluster down
+
+.PHONY: test
+test: lint unit component e2e ## Everything: format, lint, types, contract, unit, component, e2e.
+
+.PHONY: lint
+lint: venv ## Format, lint, types, import contract, CRDs against models.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.crds --check
+
+.PHONY: format
+format: venv ## Put every file into the one format.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: unit
+unit: venv ## Tests without I/O: seconds, nothing but Python needed.
+	@$(BIN)/pytest tests/unit
+
+.PHONY: component
+component: venv toolchain ## Tests against a real API server, restic and Azurite.
+	@$(BIN)/pytest tests/component tests/cluster
+
+.PHONY: e2e
+e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
+	@$(BIN)/pytest tests/e2e
+
+.PHONY: crds
+crds: venv ## Write the chart's CRDs from the models.
+	@$(BIN)/python -m tools.crds
+
+.PHONY: requirements
+requirements: venv ## Pin every dependency anew, with hashes.
+	@tools/requirements.sh
+
+.PHONY: clean
+clean: ## Remove what was made in this directory (the cache stays).
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

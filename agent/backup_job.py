@@ -1,0 +1,150 @@
+"""The body of a PodVolumeBackup: a volume on this node becomes a snapshot.
+
+Order: the volume is found and proven, its root directory's metadata taken, the location proven,
+the repository opened, the parent chosen, restic run inside the open descriptor; then the mount must
+still be what it was. Only after that is a status made that says Completed.
+A run that finds the finished snapshot of an earlier run of the same job runs all the same, with
+that snapshot as its parent: that takes seconds, and only a run of its own knows which files could
+not be read.
+Limits: files that change while they are read are stored as they were met; hooks are for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from ararat.api import PodVolumeBackup
+from ararat.api.nodejob import BackupSummary, JobPhase, RootMetadata
+from ararat.restic.models import Access, BackupProgress, BackupRequest, BackupResult, PathError
+from ararat.restic.parent import choose_parent, job_tag
+
+from .context import AgentContext, Engine, Run, find_volume
+from .mounted import OpenVolume, confirmed, limited, volume_opened
+from .rootmeta import capture
+
+_log = structlog.get_logger(__name__)
+
+#: A status holds so many paths, each of so many bytes; results.json.gz holds all.
+PATHS_IN_STATUS = 20
+PATH_BYTES = 256
+#: The pod runs, so its volumes are mounted; this is for the mount to reach our namespace.
+_MOUNT_WAIT_SECONDS = 15.0
+
+
+async def back_up(
+    context: AgentContext, job: PodVolumeBackup, pod: Mapping[str, Any], run: Run
+) -> dict[str, Any]:
+    """The status of the finished job. Raises AraratError."""
+    spec = job.spec
+    source = await find_volume(
+        context.api, pod, reference=spec.pod, volume=spec.volume, claim=spec.claim
+    )
+    wait = min(_MOUNT_WAIT_SECONDS, context.config.mount_wait_seconds)
+    async with volume_opened(
+        context.config.kubelet_dir, spec.pod.uid, source, wait_seconds=wait, waiting=run.say
+    ) as volume:
+        root = await limited(capture, volume.fd)
+        password = await context.locations.password(spec.repository)
+        async with (
+            context.locations.opened(spec.repository) as location,
+            context.open_repository(
+                store=location.store,
+                directory=spec.repository.directory,
+                password=password,
+                key_id=spec.repository.key_id,
+                access=Access.APPEND_ONLY,
+                owner=context.lock_owner(location.file, job.uid),
+                cache_dir=context.config.cache_dir,
+                scratch_dir=context.config.scratch_dir,
+                settings=context.restic_settings(),
+            ) as restic,
+        ):
+            try:
+                result = await _run_restic(restic, job, volume, run)
+            finally:
+                index = restic.stats.operations.get("put index")
+                run.stored = index is not None and index.requests > index.errors
+        await confirmed(volume)
+    run.bytes_read = result.bytes_processed
+    return finished_status(result, root)
+
+
+async def _run_restic(
+    restic: Engine, job: PodVolumeBackup, volume: OpenVolume, run: Run
+) -> BackupResult:
+    parent, why = choose_parent(await restic.snapshots(host=job.spec.host), job.spec.host)
+    _log.info("backup.restic", path=str(volume.path), mount=str(volume.mount), parent=why)
+    run.meter.touch()
+
+    def report(progress: BackupProgress) -> None:
+        run.meter.update(
+            bytes_done=progress.bytes_done,
+            total_bytes=progress.total_bytes,
+            files_done=progress.files_done,
+            total_files=progress.total_files,
+        )
+
+    request = BackupRequest(
+        source=volume.fd,
+        host=job.spec.host,
+        tags=("ararat", f"backup={job.spec.backup_uid}", job_tag(job.uid)),
+        parent=parent,
+        ignore_ctime=job.spec.ignore_ctime,
+    )
+    return await restic.backup(request, on_progress=report)
+
+
+def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
+    """Pure: what the job's status says about a finished backup."""
+    summary = BackupSummary(
+        files_new=result.files_new,
+        files_changed=result.files_changed,
+        files_unmodified=result.files_unmodified,
+        files_total=result.files_total,
+        bytes_processed=result.bytes_processed,
+        bytes_added=result.bytes_added,
+        bytes_stored=result.bytes_stored,
+        seconds=round(result.seconds, 3),
+        parent=result.parent,
+    )
+    return {
+        "phase": JobPhase.COMPLETED.value,
+        "reason": None,
+        "message": _message(result),
+        "snapshotID": result.snapshot_id,
+        "summary": summary.to_dict(),
+        "root": root.to_dict(),
+        "empty": result.empty,
+        "incomplete": result.incomplete,
+        "unreadableCount": result.unreadable_count,
+        "unreadablePaths": short_paths(result.unreadable),
+    }
+
+
+def _message(result: BackupResult) -> str | None:
+    if result.empty:
+        return "The volume is empty."
+    if not result.incomplete:
+        return None
+    if not result.unreadable:
+        return "Some files could not be read."
+    first = result.unreadable[0]
+    return (
+        f"{result.unreadable_count} files could not be read, the first: "
+        f"{_cut(first.path)}: {_cut(first.message)}"
+    )
+
+
+def short_paths(errors: tuple[PathError, ...]) -> list[str]:
+    """The first of them, as much as a status may hold."""
+    return [_cut(error.path) for error in errors[:PATHS_IN_STATUS]]
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= PATH_BYTES:
+        return encoded.decode()
+    return encoded[: PATH_BYTES - 3].decode(errors="ignore") + "…"

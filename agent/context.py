@@ -1,0 +1,144 @@
+"""What a run is given: who we are, how to reach things, and where to say how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ararat.api.nodejob import ClaimReference, PodReference
+from ararat.blob.store import BlobStore
+from ararat.errors import AraratError, Conflict
+from ararat.kube.api import KubeApi
+from ararat.kube.errors import ApiNotFound
+from ararat.kube.resources import PVCS, PVS
+from ararat.layout import LocationFile
+from ararat.restic.models import (
+    Access,
+    BackupRequest,
+    BackupResult,
+    LockOwner,
+    OnBackupProgress,
+    OnRestoreProgress,
+    RestoreRequest,
+    RestoreResult,
+    SessionStats,
+    Snapshot,
+)
+from ararat.restic.session import open_repository
+from ararat.restic.settings import Settings
+
+from .config import AgentConfig
+from .locations import Locations
+from .progress import ProgressMeter
+from .volumes import UnsupportedVolume, VolumeSource, claim_name, locate
+
+
+class Engine(Protocol):
+    """The seam to restic: what a run asks of an open repository."""
+
+    async def snapshots(
+        self, *, host: str | None = None, tags: Sequence[str] = ()
+    ) -> list[Snapshot]: ...
+
+    async def backup(
+        self, request: BackupRequest, *, on_progress: OnBackupProgress | None = None
+    ) -> BackupResult: ...
+
+    async def restore(
+        self, request: RestoreRequest, *, on_progress: OnRestoreProgress | None = None
+    ) -> RestoreResult: ...
+
+    @property
+    def stats(self) -> SessionStats: ...
+
+
+class OpenRepository(Protocol):
+    """``ararat.restic.session.open_repository``, or a double in tests."""
+
+    def __call__(
+        self,
+        *,
+        store: BlobStore,
+        directory: str,
+        password: str,
+        key_id: str = "",
+        access: Access,
+        owner: LockOwner,
+        cache_dir: Path | None,
+        scratch_dir: Path,
+        settings: Settings | None = None,
+    ) -> AbstractAsyncContextManager[Engine]: ...
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """Of this agent's process."""
+
+    config: AgentConfig
+    api: KubeApi
+    locations: Locations
+    open_repository: OpenRepository = open_repository
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def lock_owner(self, location: LocationFile, job: str) -> LockOwner:
+        # Locks are stored only in a location that this cluster owns, so its owner is this cluster.
+        return LockOwner(
+            cluster=location.owner,
+            pod_uid=self.config.pod_uid,
+            container_start=self.started.isoformat(),
+            job=job,
+        )
+
+    def restic_settings(self) -> Settings:
+        # restic must have ended before the agent's own time is over.
+        return Settings(
+            grace=max(5.0, self.config.shutdown_seconds - 8.0),
+            concurrency=self.config.concurrency,
+        )
+
+
+@dataclass
+class Run:
+    """One run of one job, as its body sees it."""
+
+    meter: ProgressMeter
+    say: Callable[[str], None]
+    """Puts a sentence into the job's status, soon."""
+    stored: bool = False
+    """New data was stored for good: a further run has less to do."""
+    bytes_read: int = 0
+
+
+async def find_volume(
+    api: KubeApi,
+    pod: Mapping[str, Any],
+    *,
+    reference: PodReference,
+    volume: str,
+    claim: ClaimReference | None,
+) -> VolumeSource:
+    """Where the volume must be on this node, by the live claim and PersistentVolume."""
+    name = claim_name(pod, volume)
+    if name is None:
+        return locate(pod, volume)
+    try:
+        live_claim = await api.get(PVCS, name, namespace=reference.namespace)
+        if claim is not None and claim.uid and live_claim["metadata"].get("uid") != claim.uid:
+            raise Conflict(
+                f"Claim {reference.namespace}/{name} was replaced by a new one of the same name "
+                "since the job was made.",
+                reason="ClaimReplaced",
+            )
+        bound = live_claim.get("spec", {}).get("volumeName")
+        if not bound:
+            raise UnsupportedVolume(
+                f"Claim {reference.namespace}/{name} is not bound.", reason="ClaimNotBound"
+            )
+        persistent_volume = await api.get(PVS, bound)
+    except ApiNotFound as error:
+        raise AraratError(error.message, reason="ClaimNotFound") from error
+    return locate(pod, volume, claim=live_claim, persistent_volume=persistent_volume)

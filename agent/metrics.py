@@ -1,0 +1,76 @@
+"""The agent's numbers for Prometheus. Labels are bounded: kinds, phases, reasons from our code."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+class AgentMetrics:
+    """One set per process; tests make their own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.jobs = Counter(
+            "ararat_agent_jobs",
+            "Runs of node jobs that ended, by how.",
+            ("kind", "phase", "reason"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "ararat_agent_job_seconds",
+            "Duration of runs.",
+            ("kind", "phase"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.bytes = Counter(
+            "ararat_agent_bytes",
+            "Bytes of finished jobs: read (backup), added and stored (new data), restored.",
+            ("what",),
+            registry=registry,
+        )
+        self.unreadable = Counter(
+            "ararat_agent_unreadable_files",
+            "Files that backups could not read.",
+            registry=registry,
+        )
+        self.running = Gauge(
+            "ararat_agent_running_jobs", "Jobs that run now.", ("kind",), registry=registry
+        )
+        self.queued = Gauge(
+            "ararat_agent_queued_jobs",
+            "Jobs that could run and wait for a slot.",
+            ("kind",),
+            registry=registry,
+        )
+        self.oldest = Gauge(
+            "ararat_agent_oldest_queued_seconds",
+            "Age of the oldest job that waits for a slot.",
+            registry=registry,
+        )
+        self.success = Gauge(
+            "ararat_agent_last_success_timestamp_seconds",
+            "When a job last completed on this node.",
+            ("kind",),
+            registry=registry,
+        )
+        self.gates = Gauge(
+            "ararat_agent_waiting_gates",
+            "Volumes whose pods wait behind a gate on this node.",
+            registry=registry,
+        )
+        self.kubelet = Gauge(
+            "ararat_agent_kubelet_directory_ok",
+            "1 where the pods' directories are where this agent looks for them.",
+            registry=registry,
+        )
+
+    def ended(self, *, kind: str, phase: str, reason: str | None, seconds: float) -> None:
+        self.jobs.labels(kind, phase, reason or "").inc()
+        self.seconds.labels(kind, phase).observe(seconds)
+        if phase == "Completed":
+            self.success.labels(kind).set(time.time())

@@ -1,0 +1,354 @@
+"""Starts, stops and settles the jobs of this node.
+
+Problem: jobs, pods, leaders and shutdown change at any time, in any order, and are seen late.
+Decision: level, not edge: after every change (and every few seconds) all jobs are looked at as they
+are, and what follows is decided by pure functions (agent/decide.py, agent/queue.py). Nothing but
+the runs themselves is remembered; an agent that starts finds everything it needs in the API.
+Stopping does not wait for that look: it is checked inside the watch's own callback, because a
+terminating pod must be let go within a second.
+Limits: one scheduler per node; two would meet at the claim, where the resource version decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from ararat.api import PodVolumeBackup, PodVolumeRestore
+from ararat.api.base import utcnow
+from ararat.api.nodejob import JobPhase
+from ararat.errors import AraratError
+from ararat.human import size
+from ararat.kube.api import KubeObject
+
+from .book import Entry, JobBook
+from .context import AgentContext
+from .decide import End, Ignore, NodeJob, Start, Stop, Wait, must_stop, next_step
+from .events import JobEvents
+from .leaders import Leaders
+from .metrics import AgentMetrics
+from .progress import ProgressMeter
+from .queue import JobKind, Limits, Waiting, startable
+from .record import JobLost, JobRecord
+from .runner import JobRun, Record, RunEnd
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 5.0
+#: Between two sentences about a job that waits.
+_SAY_SECONDS = 10.0
+
+
+class Scheduler:
+    """Runs until cancelled; ``drain`` first hands running jobs back."""
+
+    def __init__(
+        self,
+        context: AgentContext,
+        book: JobBook,
+        *,
+        leaders: Leaders,
+        metrics: AgentMetrics,
+        events: JobEvents,
+        settled: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._book = book
+        self._leaders = leaders
+        self._metrics = metrics
+        self._events = events
+        self._settled = settled
+        self._poked = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runs: dict[str, tuple[JobRun, Waiting]] = {}
+        self._settling: set[str] = set()
+        self._first_seen: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        self._said: dict[str, tuple[str, float]] = {}
+        self._draining = False
+        self.trouble: str | None = None
+
+    def poke(self) -> None:
+        """Something changed: stop what must stop at once, look at the rest soon."""
+        self._stop_runs()
+        self._poked.set()
+
+    def meter(self, uid: str) -> ProgressMeter | None:
+        """Numbers of a job that runs now."""
+        found = self._runs.get(uid)
+        return found[0].meter if found else None
+
+    async def run(self) -> None:
+        while True:
+            self._poked.clear()
+            if self._book.synced and not self._draining:
+                try:
+                    self._look()
+                except Exception:  # noqa: BLE001 - the next look must come
+                    _log.exception("scheduler.look_failed")
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._poked.wait()
+            except TimeoutError:
+                pass
+
+    async def drain(self, seconds: float) -> None:
+        """Starts nothing more, hands running jobs back, and waits for that."""
+        self._draining = True
+        for run, _ in self._runs.values():
+            run.stop(Stop.SHUTDOWN)
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            _log.warning("scheduler.drain_incomplete", jobs=len(late))
+            await asyncio.wait(late, timeout=2.0)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        entries = {entry.job.uid: entry for entry in self._book.entries()}
+        for table in (self._first_seen, self._not_before, self._said):
+            for stale in table.keys() - entries.keys():
+                del table[stale]
+        self._stop_runs()
+        self.trouble = _disk_trouble(self._context)
+        waiting: list[tuple[Waiting, Entry]] = []
+        for uid, entry in entries.items():
+            if uid in self._runs or uid in self._settling:
+                continue
+            if self._ready(entry, now):
+                waiting.append((_waiting(entry.job), entry))
+        self._start(waiting, now)
+
+    def _ready(self, entry: Entry, now: float) -> bool:
+        """Whether the job could start now; says why not, or settles it."""
+        job = entry.job
+        first = self._first_seen.setdefault(job.uid, now)
+        follows = job.spec.follows if isinstance(job, PodVolumeRestore) else None
+        step = next_step(
+            job,
+            self._book.pod(job),
+            seen_seconds=now - first,
+            leader=self._leaders.get(follows),
+            leader_lost=self._leaders.lost(follows),
+        )
+        match step:
+            case Ignore():
+                return False
+            case Wait(message=message):
+                self._say(entry, message, now)
+                return False
+            case End():
+                self._spawn(self._settle(entry, step), job)
+                return False
+            case Start():
+                return self._not_before.get(job.uid, 0.0) <= now
+        return False
+
+    def _start(self, waiting: list[tuple[Waiting, Entry]], now: float) -> None:
+        entries = {job.uid: entry for job, entry in waiting}
+        chosen: list[Waiting] = []
+        if self.trouble is None:
+            config = self._context.config
+            chosen = startable(
+                [job for job, _ in waiting],
+                [job for _, job in self._runs.values()],
+                Limits(node=config.concurrency, repository=config.repository_concurrency),
+            )
+        for job in chosen:
+            self._launch(job, entries.pop(job.uid))
+        for uid, entry in entries.items():
+            if entry.job.status.phase is JobPhase.NEW and uid not in self._not_before:
+                self._say(entry, self.trouble or "Waits for a free slot on its node.", now)
+        self._count([job for job, _ in waiting if job.uid in entries])
+
+    def _stop_runs(self) -> None:
+        for run, _ in list(self._runs.values()):
+            reason = must_stop(self._book.get(run.record.job), self._book.pod(run.record.job))
+            if reason is not None:
+                run.stop(reason)
+
+    # --- acting ---------------------------------------------------------------------------------
+
+    def _launch(self, job: Waiting, entry: Entry) -> None:
+        pod = self._book.pod(entry.job)
+        if pod is None:
+            return
+        run = JobRun(self._context, self._record(entry), pod)
+        self._runs[job.uid] = (run, job)
+        self._not_before.pop(job.uid, None)
+        self._said.pop(job.uid, None)
+        self._spawn(self._attend(run, job, pod), entry.job)
+
+    async def _attend(self, run: JobRun, job: Waiting, pod: KubeObject) -> None:
+        """One run from start to end, and what is said about it."""
+        greeting = asyncio.create_task(self._events.started(run.record.job, pod))
+        try:
+            end = await run.execute()
+        finally:
+            self._book.remember(run.record.raw)
+            self._runs.pop(job.uid, None)
+            self._settled()
+            self._poked.set()
+        if end.delay:
+            self._not_before[job.uid] = time.monotonic() + end.delay
+            asyncio.get_running_loop().call_later(end.delay, self._poked.set)
+        self._measure(run, end)
+        await greeting
+        await self._events.ended(run.record.job, pod, end)
+
+    async def _settle(self, entry: Entry, step: End) -> None:
+        """Ends a job that never ran here."""
+        record = self._record(entry)
+        self._settling.add(entry.job.uid)
+        try:
+            await record.update(
+                {
+                    "phase": step.phase.value,
+                    "reason": str(step.reason),
+                    "message": step.message,
+                    "completionTime": utcnow().isoformat(),
+                }
+            )
+            _log.info("job.settled", phase=step.phase.value, reason=str(step.reason))
+        except JobLost as error:
+            _log.info("job.lost", cause=error.message)
+            return
+        except AraratError as error:
+            _log.error("job.not_written", reason=error.reason, cause=error.message)
+            return
+        finally:
+            self._book.remember(record.raw)
+            self._settling.discard(entry.job.uid)
+            self._settled()
+            self._poked.set()
+        end = RunEnd(phase=step.phase, reason=str(step.reason), message=step.message)
+        self._metrics.ended(
+            kind=_kind(entry.job).value, phase=step.phase.value, reason=end.reason, seconds=0.0
+        )
+        await self._events.ended(entry.job, self._book.pod(entry.job), end)
+
+    def _say(self, entry: Entry, message: str, now: float) -> None:
+        """Puts why a job waits into its status, not too often."""
+        uid = entry.job.uid
+        text, at = self._said.get(uid, (entry.job.status.message or "", -_SAY_SECONDS))
+        if text == message or now - at < _SAY_SECONDS:
+            return
+        self._said[uid] = (message, now)
+        self._spawn(self._write_message(entry, message), entry.job)
+
+    async def _write_message(self, entry: Entry, message: str) -> None:
+        record = self._record(entry)
+        try:
+            if await record.try_update({"message": message}):
+                self._book.remember(record.raw)
+        except AraratError as error:
+            _log.info("job.message_not_written", cause=error.message)
+
+    def _record(self, entry: Entry) -> Record:
+        if isinstance(entry.job, PodVolumeBackup):
+            return JobRecord(self._context.api, PodVolumeBackup, entry.raw)
+        return JobRecord(self._context.api, PodVolumeRestore, entry.raw)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], job: NodeJob) -> None:
+        """A task whose log lines name the job, and whose failure ends nothing else."""
+
+        async def guarded() -> None:
+            structlog.contextvars.bind_contextvars(**_log_fields(job))
+            try:
+                await work
+            except Exception:  # noqa: BLE001 - a job must not take the agent down
+                _log.exception("job.task_failed")
+
+        task = asyncio.create_task(guarded(), name=f"{job.KIND} {job.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- measuring ------------------------------------------------------------------------------
+
+    def _count(self, waiting: list[Waiting]) -> None:
+        for kind in JobKind:
+            self._metrics.running.labels(kind.value).set(
+                sum(job.kind is kind for _, job in self._runs.values())
+            )
+            self._metrics.queued.labels(kind.value).set(sum(job.kind is kind for job in waiting))
+        oldest = min((job.created for job in waiting), default=None)
+        self._metrics.oldest.set((utcnow() - oldest).total_seconds() if oldest else 0.0)
+
+    def _measure(self, run: JobRun, end: RunEnd) -> None:
+        if end.phase is None:
+            return
+        kind = _kind(run.record.job).value
+        self._metrics.ended(
+            kind=kind, phase=end.phase.value, reason=end.reason, seconds=end.seconds
+        )
+        if end.phase is not JobPhase.COMPLETED:
+            return
+        job = run.record.job
+        if isinstance(job, PodVolumeBackup) and job.status.summary is not None:
+            self._metrics.bytes.labels("read").inc(job.status.summary.bytes_processed)
+            self._metrics.bytes.labels("added").inc(job.status.summary.bytes_added)
+            self._metrics.bytes.labels("stored").inc(job.status.summary.bytes_stored)
+            self._metrics.unreadable.inc(job.status.unreadable_count)
+        elif isinstance(job, PodVolumeRestore) and job.status.summary is not None:
+            self._metrics.bytes.labels("restored").inc(job.status.summary.bytes_restored)
+
+
+def _kind(job: NodeJob) -> JobKind:
+    return JobKind.BACKUP if isinstance(job, PodVolumeBackup) else JobKind.RESTORE
+
+
+def _waiting(job: NodeJob) -> Waiting:
+    claim = job.spec.claim
+    if claim is not None:
+        subject = f"claim {job.spec.pod.namespace}/{claim.name}"
+    else:
+        subject = f"pod {job.spec.pod.uid}/{job.spec.volume}"
+    return Waiting(
+        uid=job.uid,
+        name=job.name,
+        kind=_kind(job),
+        created=job.metadata.creation_timestamp or utcnow(),
+        repository=f"{job.spec.repository.location}/{job.spec.repository.directory}",
+        subject=subject,
+    )
+
+
+def _log_fields(job: NodeJob) -> dict[str, str]:
+    owner = (
+        {"backup": job.spec.backup}
+        if isinstance(job, PodVolumeBackup)
+        else {"restore": job.spec.restore}
+    )
+    return {
+        **owner,
+        "job": job.name,
+        "namespace": job.spec.pod.namespace,
+        "pod": job.spec.pod.name,
+        "volume": job.spec.volume,
+    }
+
+
+def _disk_trouble(context: AgentContext) -> str | None:
+    """Why this node's disk allows no further job: a full disk would get the node evicted."""
+    config = context.config
+    try:
+        info = os.statvfs(config.cache_dir)
+    except OSError as error:
+        return f"The cache directory {config.cache_dir} is unusable: {error.strerror}."
+    free = info.f_bavail * info.f_frsize
+    if free >= config.minimum_free_bytes:
+        return None
+    return (
+        f"Node {config.node} has {size(free)} left in {config.cache_dir}, and keeps "
+        f"{size(config.minimum_free_bytes)} free: no new job starts there."
+    )

@@ -1,0 +1,34 @@
+"""Custom resources of group ararat.dev, as frozen models."""
+
+from typing import Any
+
+from .backup import Backup
+from .base import API_VERSION, GROUP, VERSION, Resource
+from .location import BackupLocation
+from .nodejob import PodVolumeBackup, PodVolumeRestore
+from .repository import Repository
+from .restore import Restore
+
+#: Every kind, in the order in which the chart lists them.
+KINDS: tuple[type[Resource[Any, Any]], ...] = (
+    BackupLocation,
+    Repository,
+    Backup,
+    PodVolumeBackup,
+    Restore,
+    PodVolumeRestore,
+)
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "KINDS",
+    "VERSION",
+    "Backup",
+    "BackupLocation",
+    "PodVolumeBackup",
+    "PodVolumeRestore",
+    "Repository",
+    "Resource",
+    "Restore",
+]

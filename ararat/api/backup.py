@@ -1,0 +1,174 @@
+"""Backup: what to keep, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from .base import Model, Resource, Status
+from .nodejob import Progress
+
+
+class LabelSelectorRequirement(Model):
+    key: str = Field(description="Label key.")
+    operator: str = Field(
+        pattern="^(In|NotIn|Exists|DoesNotExist)$",
+        description="In, NotIn, Exists or DoesNotExist.",
+    )
+    values: list[str] = Field(default=[], description="For In and NotIn: the values.")
+
+
+class LabelSelector(Model):
+    """Kubernetes' own."""
+
+    match_labels: dict[str, str] = Field(
+        default={}, description="Labels an object must have, key to value."
+    )
+    match_expressions: list[LabelSelectorRequirement] = Field(
+        default=[], description="Requirements its labels must all meet."
+    )
+
+
+class Selection(Model):
+    """Which objects: the part that Backup and Restore share."""
+
+    included_namespaces: list[str] = Field(
+        default=[], description="Namespaces, globs allowed; empty means all."
+    )
+    excluded_namespaces: list[str] = Field(default=[], description="Namespaces to leave out.")
+    included_resources: list[str] = Field(
+        default=[], description="Kinds as kubectl takes them (`deploy`, `jobs.batch`); empty: all."
+    )
+    excluded_resources: list[str] = Field(default=[], description="Kinds to leave out.")
+    label_selector: LabelSelector | None = Field(
+        default=None, description="Only objects with these labels."
+    )
+    or_label_selectors: list[LabelSelector] = Field(
+        default=[], description="Only objects that one of these selects."
+    )
+    include_cluster_resources: bool | None = Field(
+        default=None,
+        description="Objects outside namespaces: true all, false none, unset those that the "
+        "chosen ones need.",
+    )
+
+    @model_validator(mode="after")
+    def _one_selector(self) -> Self:
+        if self.label_selector is not None and self.or_label_selectors:
+            raise ValueError("labelSelector and orLabelSelectors exclude each other")
+        return self
+
+
+class VolumePolicy(StrEnum):
+    OPT_IN = "OptIn"
+    OPT_OUT = "OptOut"
+
+
+class BackupVolumes(Model):
+    default_policy: VolumePolicy = Field(
+        default=VolumePolicy.OPT_IN,
+        description="OptIn: volumes that pods name in the annotation ararat.dev/backup-volumes. "
+        "OptOut: all but those in ararat.dev/backup-volumes-excludes.",
+    )
+
+
+class Deadlines(Model):
+    no_progress_seconds: int = Field(
+        default=900, ge=10, description="Seconds without progress after which a volume fails."
+    )
+
+
+class BackupSpec(Selection):
+    volumes: BackupVolumes = Field(default=BackupVolumes(), description="Which volumes.")
+    location: str | None = Field(
+        default=None, description="BackupLocation; the default one where unset."
+    )
+    deadlines: Deadlines = Field(default=Deadlines(), description="When to give up.")
+    cancel: bool = Field(default=False, description="Ends the backup.")
+
+
+class BackupPhase(StrEnum):
+    NEW = "New"
+    QUEUED = "Queued"
+    IN_PROGRESS = "InProgress"
+    FINALIZING = "Finalizing"
+    COMPLETED = "Completed"
+    PARTIALLY_FAILED = "PartiallyFailed"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (
+            BackupPhase.COMPLETED,
+            BackupPhase.PARTIALLY_FAILED,
+            BackupPhase.FAILED,
+            BackupPhase.CANCELLED,
+        )
+
+    @property
+    def restorable(self) -> bool:
+        return self in (BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED)
+
+
+class CoverageCounts(Model):
+    """How every volume that was met fared."""
+
+    backed_up: int = Field(default=0, description="Read in full.")
+    incomplete: int = Field(default=0, description="Read, but for some files.")
+    failed: int = Field(default=0, description="Asked for, and not read.")
+    skipped: int = Field(default=0, description="Left out for a reason.")
+    unprotected: int = Field(default=0, description="Nobody asked for it.")
+    text: str = Field(default="", description="The same for people.")
+
+
+class ObjectsResult(Model):
+    """The API objects of a backup."""
+
+    directory: str = Field(default="", description="Repository directory in the location.")
+    snapshot_id: str = Field(default="", description="Full ID of the snapshot.")
+    count: int = Field(default=0, description="Objects stored.")
+
+
+class Failure(Model):
+    """One thing that went wrong."""
+
+    object: str = Field(description="What it happened to, such as wp/mariadb-0/data.")
+    reason: str = Field(description="Why, in one CamelCase word.")
+    message: str = Field(default="", description="Why, in one sentence.")
+
+
+class BackupStatus(Status):
+    phase: BackupPhase = Field(default=BackupPhase.NEW, description="Where the backup stands.")
+    start_time: datetime | None = Field(default=None, description="When work began.")
+    completion_time: datetime | None = Field(default=None, description="When it ended.")
+    location: str | None = Field(default=None, description="BackupLocation it went to.")
+    namespaces: list[str] = Field(default=[], description="Namespaces it holds, at most 100.")
+    namespace_count: int = Field(default=0, description="How many they are.")
+    coverage: CoverageCounts | None = Field(default=None, description="How volumes fared.")
+    progress: Progress = Field(default=Progress(), description="Sum over its volumes.")
+    objects: ObjectsResult | None = Field(default=None, description="Its API objects.")
+    bytes_processed: int = Field(default=0, description="Size of the files backed up.")
+    bytes_stored: int = Field(default=0, description="New data stored for it.")
+    failures: list[Failure] = Field(default=[], description="What went wrong, at most 50.")
+    failure_count: int = Field(default=0, description="How many went wrong.")
+    warnings: list[str] = Field(default=[], description="What to look at, at most 50.")
+
+
+class Backup(Resource[BackupSpec, BackupStatus]):
+    """The files in volumes, and the API objects around them, as of one moment."""
+
+    KIND: ClassVar[str] = "Backup"
+    PLURAL: ClassVar[str] = "backups"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[tuple[str, str, str, int], ...]] = (
+        ("Phase", "string", ".status.phase", 0),
+        ("Location", "string", ".status.location", 0),
+        ("Volumes", "string", ".status.coverage.text", 0),
+        ("Progress", "string", ".status.progress.text", 0),
+        ("Completed", "date", ".status.completionTime", 0),
+        ("Message", "string", ".status.message", 0),
+    )

@@ -1,0 +1,148 @@
+"""The manifest: its existence in a location is what makes a backup exist.
+
+Written last and create-only. It names everything a restore needs, holds no secret, and carries an
+HMAC under a key derived from the master key, so that whoever can write to the store cannot make a
+restore run what they wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from ararat.errors import Damaged
+
+from .backup import BackupPhase, BackupSpec, CoverageCounts, Failure, ObjectsResult
+from .base import Model
+from .nodejob import BackupSummary, ClaimReference, RootMetadata
+
+FORMAT_VERSION = 1
+
+
+class Coverage(StrEnum):
+    BACKED_UP = "BackedUp"
+    INCOMPLETE = "Incomplete"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+    UNPROTECTED = "Unprotected"
+
+
+class ManifestVolume(Model):
+    """One volume that the backup met, whatever became of it."""
+
+    namespace: str
+    pod: str
+    pod_uid: str = ""
+    volume: str
+    volume_type: str = Field(default="", description="persistentVolumeClaim, emptyDir, ...")
+    claim: ClaimReference | None = None
+    storage_class: str | None = None
+    access_modes: list[str] = []
+    capacity: str | None = None
+    node: str = ""
+    owner_kind: str = Field(default="", description="Kind of the pod's controller, if any.")
+    owner_name: str = ""
+    coverage: Coverage
+    reason: str = ""
+    message: str = ""
+    directory: str = Field(default="", description="Repository directory in the location.")
+    host: str = ""
+    snapshot_id: str | None = None
+    root: RootMetadata | None = None
+    empty: bool = False
+    unreadable_count: int = 0
+    summary: BackupSummary | None = None
+
+    @property
+    def restorable(self) -> bool:
+        return self.coverage in (Coverage.BACKED_UP, Coverage.INCOMPLETE)
+
+    @property
+    def id(self) -> str:
+        """``namespace/pod/volume``, as shown to people."""
+        return f"{self.namespace}/{self.pod}/{self.volume}"
+
+
+class ManifestRepository(Model):
+    """A repository that this backup's snapshots stand in."""
+
+    directory: str
+    key_id: str = ""
+    #: The name that the password is derived from; see ararat.keys.
+    repository_name: str = ""
+
+
+class Manifest(Model):
+    format_version: int = FORMAT_VERSION
+    ararat_version: str = ""
+    backup: str
+    backup_uid: str
+    cluster_uid: str
+    cluster_version: str = ""
+    location_id: str
+    spec: BackupSpec
+    phase: BackupPhase
+    start_time: datetime
+    completion_time: datetime
+    namespaces: list[str] = []
+    objects: ObjectsResult
+    repositories: list[ManifestRepository] = []
+    volumes: list[ManifestVolume] = []
+    coverage: CoverageCounts = CoverageCounts()
+    failures: list[Failure] = []
+    warnings: list[str] = []
+
+    def encode(self, mac_key: bytes) -> bytes:
+        """Canonical JSON with its HMAC-SHA256 in ``hmac``."""
+        body = self.to_dict()
+        return _canonical({**body, "hmac": _mac(body, mac_key)})
+
+
+def decode_manifest(data: bytes, mac_key: bytes) -> Manifest:
+    """Parse and check a stored manifest.
+
+    Raises Damaged: not JSON, of a newer format, or its HMAC is not ours.
+    """
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise Damaged("the manifest is not readable JSON") from exc
+    if not isinstance(body, dict):
+        raise Damaged("the manifest is not a JSON object")
+    version = body.get("formatVersion")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise Damaged(
+            f"the manifest has format {version}, this Ararat reads up to {FORMAT_VERSION}: upgrade",
+            reason="NewerFormat",
+        )
+    stated = body.pop("hmac", "")
+    if not isinstance(stated, str) or not _is_mac(stated, body, mac_key):
+        raise Damaged(
+            "the manifest's HMAC does not match: it was changed, or made under another key",
+            reason="ManifestForged",
+        )
+    try:
+        return Manifest.model_validate(body)
+    except ValueError as exc:
+        raise Damaged(f"the manifest does not have the expected fields: {exc}") from exc
+
+
+def _is_mac(stated: str, body: dict[str, Any], key: bytes) -> bool:
+    try:
+        return hmac.compare_digest(stated.encode(), _mac(body, key).encode())
+    except (UnicodeEncodeError, RecursionError):
+        return False  # half a surrogate, endless nesting: nothing that encode() has written
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _mac(body: dict[str, Any], key: bytes) -> str:
+    return hmac.new(key, _canonical(body), hashlib.sha256).hexdigest()

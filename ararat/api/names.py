@@ -1,0 +1,50 @@
+"""Labels, annotations and finalizers: every key Ararat writes or understands, in one place."""
+
+from __future__ import annotations
+
+PREFIX = "ararat.dev/"
+
+# --- on users' objects -------------------------------------------------------------------------
+#: Names the volumes of a pod to back up. The other spellings mean the same, so that workloads
+#: annotated for Velero or Ark move over unchanged.
+BACKUP_VOLUMES = (
+    "ararat.dev/backup-volumes",
+    "backup-volumes",
+    "backup.velero.io/backup-volumes",
+    "backup.ark.heptio.com/backup-volumes",
+)
+#: The same keys for the opt-out mode: volumes to leave out.
+BACKUP_VOLUMES_EXCLUDES = tuple(f"{key}-excludes" for key in BACKUP_VOLUMES)
+#: An object with this label set to "true" is in no backup.
+EXCLUDE_FROM_BACKUP = "ararat.dev/exclude-from-backup"
+
+# --- written by Ararat -------------------------------------------------------------------------
+#: On node jobs: the node (hashed where its name exceeds a label value). Agents watch only theirs.
+NODE = "ararat.dev/node"
+#: On node jobs and Secrets: the backup or restore they belong to (label-safe name and UID).
+BACKUP = "ararat.dev/backup"
+BACKUP_UID = "ararat.dev/backup-uid"
+RESTORE = "ararat.dev/restore"
+RESTORE_UID = "ararat.dev/restore-uid"
+#: On a Secret made for node jobs: the UID of the Backup or Restore it goes with.
+OWNER_UID = "ararat.dev/owner-uid"
+#: On a Backup, Repository: its location.
+LOCATION = "ararat.dev/location"
+#: On a Backup that sync made: it was not made by this cluster.
+SYNCED = "ararat.dev/synced"
+#: On a claim: the UID of the Restore that still owes it data.
+RESTORE_PENDING = "ararat.dev/restore-pending"
+#: On a namespace: the gate's webhooks are consulted here.
+RESTORING = "ararat.dev/restoring"
+#: On a gated pod (annotation): the name of the Restore, and the volumes its gate waits for.
+GATE_RESTORE = "ararat.dev/gate-restore"
+GATE_VOLUMES = "ararat.dev/gate-volumes"
+#: On a BackupLocation (annotation): UID of the owner that a person wants to take over from.
+TAKE_OVER = "ararat.dev/take-over-from"
+#: On a running Backup or Restore: cleaned up before the object goes.
+FINALIZER = "ararat.dev/running"
+
+#: On the pods that run the parts of Ararat.
+COMPONENT = "app.kubernetes.io/component"
+COMPONENT_AGENT = "agent"
+COMPONENT_CONTROLLER = "controller"

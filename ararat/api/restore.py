@@ -1,0 +1,125 @@
+"""Restore: what to bring back, where to, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from .backup import Failure, Selection
+from .base import Model, Resource, Status
+from .nodejob import Progress
+
+
+class RestoreVolumesMode(StrEnum):
+    NEW_POD = "NewPod"
+    NONE = "None"
+
+
+class RestoreVolumes(Model):
+    mode: RestoreVolumesMode = Field(
+        default=RestoreVolumesMode.NEW_POD,
+        description="NewPod: into the new volumes of restored pods. None: objects only.",
+    )
+    allow_missing: bool = Field(
+        default=False,
+        description="Let pods start on volumes whose data the backup does not have.",
+    )
+
+
+class OnFailure(StrEnum):
+    BLOCK = "Block"
+    START = "Start"
+
+
+class GatePolicy(Model):
+    no_progress_seconds: int = Field(
+        default=900, ge=10, description="Seconds without progress after which a volume fails."
+    )
+    on_failure: OnFailure = Field(
+        default=OnFailure.BLOCK,
+        description="Block: a pod whose volume failed does not start. Start: it does.",
+    )
+
+
+class RestoreSpec(Selection):
+    backup: str = Field(min_length=1, description="Backup to restore.")
+    namespace_mapping: dict[str, str] = Field(
+        default={}, description="Old namespace to new namespace."
+    )
+    storage_class_mapping: dict[str, str] = Field(
+        default={}, description="Old storage class to new storage class."
+    )
+    volumes: RestoreVolumes = Field(default=RestoreVolumes(), description="What of volumes.")
+    gate: GatePolicy = Field(default=GatePolicy(), description="How pods are held.")
+    cancel: bool = Field(default=False, description="Ends the restore; pods stay blocked.")
+
+
+class RestorePhase(StrEnum):
+    NEW = "New"
+    IN_PROGRESS = "InProgress"
+    FINALIZING = "Finalizing"
+    COMPLETED = "Completed"
+    PARTIALLY_FAILED = "PartiallyFailed"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (
+            RestorePhase.COMPLETED,
+            RestorePhase.PARTIALLY_FAILED,
+            RestorePhase.FAILED,
+            RestorePhase.CANCELLED,
+        )
+
+
+class ObjectCounts(Model):
+    created: int = Field(default=0, description="Made anew.")
+    left_alone: int = Field(default=0, description="Existed, and were not touched.")
+    failed: int = Field(default=0, description="Could not be made.")
+    total: int = Field(default=0, description="In the plan.")
+    text: str = Field(default="", description="The same for people.")
+
+
+class VolumeCounts(Model):
+    total: int = Field(default=0, description="Volumes to fill.")
+    completed: int = Field(default=0, description="Filled and checked.")
+    failed: int = Field(default=0, description="Not filled.")
+    text: str = Field(default="", description="The same for people.")
+
+
+class RestoreStatus(Status):
+    phase: RestorePhase = Field(default=RestorePhase.NEW, description="Where the restore stands.")
+    start_time: datetime | None = Field(default=None, description="When work began.")
+    completion_time: datetime | None = Field(default=None, description="When it ended.")
+    objects: ObjectCounts = Field(default=ObjectCounts(), description="How API objects fared.")
+    objects_done: bool = Field(default=False, description="Every object of the plan was tried.")
+    volumes: VolumeCounts = Field(default=VolumeCounts(), description="How volumes fared.")
+    progress: Progress = Field(default=Progress(), description="Sum over its volumes.")
+    waiting: list[Failure] = Field(
+        default=[], description="What it waits for right now and why, at most 20."
+    )
+    failures: list[Failure] = Field(default=[], description="What went wrong, at most 50.")
+    failure_count: int = Field(default=0, description="How many went wrong.")
+    warnings: list[str] = Field(default=[], description="What to look at, at most 50.")
+    warning_count: int = Field(default=0, description="How many.")
+
+
+class Restore(Resource[RestoreSpec, RestoreStatus]):
+    """Brings back what a backup holds: objects first, then each pod when its volumes are filled."""
+
+    KIND: ClassVar[str] = "Restore"
+    PLURAL: ClassVar[str] = "restores"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[tuple[str, str, str, int], ...]] = (
+        ("Phase", "string", ".status.phase", 0),
+        ("Backup", "string", ".spec.backup", 0),
+        ("Objects", "string", ".status.objects.text", 0),
+        ("Volumes", "string", ".status.volumes.text", 0),
+        ("Progress", "string", ".status.progress.text", 0),
+        ("Completed", "date", ".status.completionTime", 0),
+        ("Message", "string", ".status.message", 0),
+    )

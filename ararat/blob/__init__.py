@@ -1,0 +1,1 @@
+"""Blob storage behind one protocol: Azure Blob Storage, or a directory."""

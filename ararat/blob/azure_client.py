@@ -1,0 +1,134 @@
+"""How Ararat logs in to Azure Blob Storage, and how it connects.
+
+Decision: one aiohttp session per store with one TLS context (the SDK would make a new context, and
+so a new connection, for every request once a CA bundle is given); our own retry policy, because the
+SDK's waits 15 s before its first retry and ignores Retry-After. A rotated key or SAS makes a new
+client over the same session.
+Limits: data plane only; the container must exist.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.storage.blob.aio import ContainerClient, ExponentialRetry
+
+from ararat.api.location import Authentication, AzureLocation
+from ararat.errors import AccessDenied, InvalidSpec
+
+Credential = AzureNamedKeyCredential | AzureSasCredential | AsyncTokenCredential
+
+MIB = 1024 * 1024
+#: A connection that is not there after this long will not come; four attempts stay below 30 s.
+CONNECT_SECONDS = 5
+#: Silence on an open connection; a store that is busy answers 503 well before.
+READ_SECONDS = 30
+#: Both directions of two jobs with restic's five connections each, and our own requests.
+CONNECTIONS = 32
+#: The SDK holds one piece of a download in memory at a time; most ranges restic reads are smaller.
+DOWNLOAD_PIECE = 8 * MIB
+#: Larger than any body that is stored from memory, so that it is always one Put Blob.
+SINGLE_PUT = 64 * MIB
+_MAX_RETRY_AFTER = 30.0
+
+
+class RetryPolicy(ExponentialRetry):
+    """1, 3, 5 seconds (give or take one) between attempts, or what the service asks for."""
+
+    def __init__(self) -> None:
+        super().__init__(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1)
+
+    def increment(
+        self, settings: Any, request: Any, response: Any = None, error: Any = None
+    ) -> Any:
+        settings["retry_after"] = _seconds(response.headers.get("Retry-After")) if response else 0.0
+        return super().increment(settings, request, response, error)
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        asked = float(settings.get("retry_after", 0.0))
+        return max(0.0, super().get_backoff_time(settings), asked)
+
+
+def transport(location: AzureLocation) -> AioHttpTransport:
+    """Connections of one store; must be called in a running event loop."""
+    context = ssl.create_default_context()
+    if location.ca_bundle:
+        try:
+            context.load_verify_locations(cadata=location.ca_bundle)
+        except ssl.SSLError as exc:
+            raise InvalidSpec("azure.caBundle holds no readable PEM certificate") from exc
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, limit=CONNECTIONS, keepalive_timeout=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=True,
+    )
+    return AioHttpTransport(session=session)
+
+
+def credential(location: AzureLocation, secret: Mapping[str, bytes]) -> Credential:
+    """Raises InvalidSpec or AccessDenied with what is missing."""
+    kind = location.authentication
+    if kind is Authentication.WORKLOAD_IDENTITY:
+        return _workload_identity()
+    wanted = "accountKey" if kind is Authentication.ACCOUNT_KEY else "sas"
+    try:
+        value = secret[wanted].decode("ascii").strip()
+    except KeyError:
+        raise AccessDenied(
+            f"the Secret {location.credentials_secret} has no key {wanted!r}"
+        ) from None
+    except UnicodeDecodeError:
+        raise AccessDenied(f"{wanted} in {location.credentials_secret} is not text") from None
+    if kind is Authentication.ACCOUNT_KEY:
+        return AzureNamedKeyCredential(location.account_name, value)
+    return AzureSasCredential(value.removeprefix("?"))
+
+
+def client(
+    location: AzureLocation, login: Credential, connections: AioHttpTransport
+) -> ContainerClient:
+    """A client of the container; cheap, made anew when credentials rotate."""
+    # The SDK logs every request's headers at INFO.
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    endpoint = location.endpoint or f"https://{location.account_name}.blob.core.windows.net"
+    return ContainerClient(
+        endpoint.rstrip("/"),
+        location.container,
+        credential=login,
+        transport=connections,
+        retry_policy=RetryPolicy(),
+        connection_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_single_get_size=DOWNLOAD_PIECE,
+        max_chunk_get_size=DOWNLOAD_PIECE,
+        max_single_put_size=SINGLE_PUT,
+    )
+
+
+def _workload_identity() -> AsyncTokenCredential:
+    from azure.identity.aio import WorkloadIdentityCredential
+
+    try:
+        return WorkloadIdentityCredential()
+    except ValueError as exc:
+        raise InvalidSpec(
+            "this pod has no workload identity (AZURE_CLIENT_ID, AZURE_TENANT_ID and "
+            "AZURE_FEDERATED_TOKEN_FILE are set by its webhook): see docs on authentication, or "
+            "choose AccountKey or SAS",
+            reason="NoWorkloadIdentity",
+        ) from exc
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return min(_MAX_RETRY_AFTER, max(0.0, float(text or 0)))
+    except ValueError:
+        return 0.0

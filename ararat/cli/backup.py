@@ -1,0 +1,223 @@
+"""``ararat backup``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ararat.cli import options, output, parse, runs, session
+from ararat.cli.options import Output
+from ararat.cli.settings import Settings, with_settings
+
+if TYPE_CHECKING:
+    from ararat.api import Backup
+    from ararat.cli.coverage import Row
+    from ararat.kube import KubeApi, KubeObject
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Make backups and see what became of them."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the backup.")]
+
+
+@app.command()
+@with_settings
+def create(
+    settings: Settings,
+    name: Name,
+    *,
+    include_namespaces: options.IncludeNamespaces = None,
+    exclude_namespaces: options.ExcludeNamespaces = None,
+    include_resources: options.IncludeResources = None,
+    exclude_resources: options.ExcludeResources = None,
+    selector: options.Selector = None,
+    include_cluster_resources: options.IncludeClusterResources = None,
+    default_volumes_to_fs_backup: Annotated[
+        bool,
+        typer.Option(
+            "--default-volumes-to-fs-backup",
+            help="All volumes but those that pods name in ararat.dev/backup-volumes-excludes. "
+            "Default: only those that they name in ararat.dev/backup-volumes.",
+        ),
+    ] = False,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location",
+            "--storage-location",
+            help="BackupLocation to write to. Default: the default one.",
+            metavar="NAME",
+        ),
+    ] = None,
+    wait: options.Wait = False,
+    dry_run: options.DryRun = False,
+    form: options.OutputOption = Output.TABLE,
+) -> None:
+    """Back up namespaces: their objects, and the files in the volumes that pods name.
+
+    \b
+    Name a pod's volumes first, then back up:
+      kubectl annotate pods -n wp -l app=mariadb ararat.dev/backup-volumes=data
+      ararat backup create mybackup --include-namespaces wp --wait
+
+    \b
+    More:
+      ararat backup create all --exclude-namespaces kube-system
+      ararat backup create web -l app=web --default-volumes-to-fs-backup
+      ararat backup create mybackup --include-namespaces wp --dry-run -o yaml
+
+    \b
+    With --wait the exit code is
+      0 Completed   3 PartiallyFailed   1 Failed or Cancelled
+    """
+    from ararat.api import Backup
+    from ararat.api.backup import BackupSpec, BackupStatus, BackupVolumes, VolumePolicy
+    from ararat.api.base import Meta
+
+    policy = VolumePolicy.OPT_OUT if default_volumes_to_fs_backup else VolumePolicy.OPT_IN
+    spec = BackupSpec(
+        **runs.selection(
+            include_namespaces=include_namespaces,
+            exclude_namespaces=exclude_namespaces,
+            include_resources=include_resources,
+            exclude_resources=exclude_resources,
+            selector=selector,
+            include_cluster_resources=include_cluster_resources,
+        ),
+        volumes=BackupVolumes(default_policy=policy),
+        location=location,
+    )
+    meta = Meta(name=parse.object_name(name, kind="backup"), namespace=settings.namespace)
+    backup = Backup(metadata=meta, spec=spec, status=BackupStatus())
+    if dry_run:
+        runs.print_only(backup, form)
+        return
+    from ararat.cli.follow import BACKUP
+
+    runs.make(settings, BACKUP, backup, check=_check, summary=_summary, wait=wait, form=form)
+
+
+@app.command()
+@with_settings
+def get(
+    settings: Settings, names: options.Names = None, form: options.OutputOption = Output.TABLE
+) -> None:
+    """List backups, the newest first; or the named ones.
+
+    \b
+      ararat backup get
+      ararat backup get mybackup -o yaml
+    """
+    from ararat.api import Backup
+    from ararat.api.base import utcnow
+    from ararat.cli import backup_view
+    from ararat.cli.objects import find_all
+
+    found = session.run(settings, lambda api: find_all(api, settings, Backup, names or []))
+    if form.for_machines:
+        output.objects(found, form, single=len(names or []) == 1)
+    elif not found:
+        session.note(f"there is no backup in namespace {settings.namespace}")
+    else:
+        output.text(backup_view.table([Backup.parse(obj) for obj in found], utcnow()))
+
+
+@app.command()
+@with_settings
+def describe(settings: Settings, name: Name) -> None:
+    """Show everything about a backup: outcome, each volume, failures, what was asked for.
+
+    \b
+      ararat backup describe mybackup
+    """
+    from ararat.api import Backup
+    from ararat.api.base import utcnow
+    from ararat.cli import backup_view
+    from ararat.cli.objects import find
+
+    async def body(api: KubeApi) -> tuple[Backup, list[Row]]:
+        backup = Backup.parse(await find(api, settings, Backup, name))
+        return backup, await _rows(api, settings, backup)
+
+    backup, rows = session.run(settings, body)
+    output.text(backup_view.describe(backup, rows, utcnow()))
+
+
+@app.command()
+@with_settings
+def logs(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
+    """Print the log of a backup that has ended, as it is kept beside it in the location.
+
+    \b
+      ararat backup logs mybackup
+      ararat backup logs mybackup -o json | jq .event
+    """
+    from ararat.cli.follow import BACKUP
+
+    runs.reject_yaml(form)
+    runs.logs(settings, BACKUP, name, form)
+
+
+@app.command()
+@with_settings
+def wait(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
+    """Follow a backup to its end, as 'create --wait' does.
+
+    \b
+      ararat backup wait mybackup
+    """
+    from ararat.cli.follow import BACKUP
+
+    runs.wait(settings, BACKUP, name, summary=_summary, form=form)
+
+
+@app.command()
+@with_settings
+def cancel(settings: Settings, name: Name) -> None:
+    """End a backup that is under way. What it had stored is used by the next one.
+
+    \b
+      ararat backup cancel mybackup
+    """
+    from ararat.cli.follow import BACKUP
+
+    runs.cancel(settings, BACKUP, name)
+
+
+async def _check(api: KubeApi, settings: Settings, backup: Backup) -> None:
+    from ararat.cli import checks
+
+    spec = backup.spec
+    await checks.writable_location(api, settings, spec.location)
+    await checks.matching_namespaces(api, spec.included_namespaces, spec.excluded_namespaces)
+
+
+def _summary(obj: KubeObject, settings: Settings) -> str:
+    from ararat.api import Backup
+    from ararat.cli import backup_view
+
+    return backup_view.summary(Backup.parse(obj), flags=settings.flags)
+
+
+async def _rows(api: KubeApi, settings: Settings, backup: Backup) -> list[Row]:
+    """From the manifest where there is one, for it knows all volumes; else from the node jobs."""
+    from ararat.api import PodVolumeBackup, names
+    from ararat.api.manifest import Manifest
+    from ararat.cli import coverage, remote
+    from ararat.errors import AraratError
+    from ararat.kube import of
+
+    if backup.status.phase.restorable:
+        try:
+            manifest = await remote.show(api, settings, "manifest", backup.name)
+            return coverage.of_manifest(Manifest.model_validate_json(manifest))
+        except (AraratError, ValueError) as error:
+            session.note(f"warning: the manifest cannot be shown: {session.explain(error)}")
+    jobs = api.list(
+        of(PodVolumeBackup),
+        namespace=settings.namespace,
+        labels=f"{names.BACKUP_UID}={backup.uid}",
+    )
+    return coverage.of_backup_jobs([PodVolumeBackup.parse(job) async for job in jobs])

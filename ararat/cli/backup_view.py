@@ -1,0 +1,115 @@
+"""A Backup as people read it: a row, a description, a summary at its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from ararat import human
+from ararat.api import Backup
+from ararat.api.backup import BackupPhase, BackupSpec
+from ararat.cli import coverage, render, sections
+from ararat.cli.coverage import Row
+
+HEADERS = ("NAME", "PHASE", "VOLUMES", "SIZE", "NEW", "TOOK", "AGE", "LOCATION")
+
+
+def table(backups: Iterable[Backup], now: datetime) -> str:
+    rows = []
+    for backup in backups:
+        status = backup.status
+        ended = status.completion_time
+        rows.append(
+            (
+                backup.name,
+                str(status.phase),
+                status.coverage.text if status.coverage else "",
+                render.size(status.bytes_processed or status.progress.total_bytes),
+                render.size(status.bytes_stored),
+                render.took(status.start_time, ended) or ("" if ended else status.progress.text),
+                render.age(status.start_time or backup.metadata.creation_timestamp, now),
+                status.location or backup.spec.location or "",
+            )
+        )
+    return render.table(HEADERS, rows)
+
+
+def describe(backup: Backup, rows: Sequence[Row], now: datetime) -> str:
+    """Everything a person may want to know, the outcome first."""
+    status, spec = backup.status, backup.spec
+    took = render.took(status.start_time, status.completion_time)
+    head = render.fields(
+        [
+            ("Name", backup.name),
+            ("Phase", str(status.phase)),
+            ("Message", status.message),
+            ("Location", status.location or spec.location),
+            ("Started", render.moment(status.start_time, now)),
+            ("Ended", render.moment(status.completion_time, now)),
+            ("Took", took),
+            ("Progress", "" if status.phase.terminal else status.progress.text),
+            ("Volumes", status.coverage.text if status.coverage else None),
+            ("Size", _sizes(backup)),
+            ("Objects", f"{status.objects.count:,}" if status.objects else None),
+            ("Namespaces", _namespaces(backup)),
+        ]
+    )
+    parts = [
+        head,
+        render.section("Asked for:", render.fields(_spec(spec), indent="  ")),
+        render.section("Volumes:", coverage.backup_table(rows)),
+        sections.failures(status.failures, status.failure_count),
+        sections.warnings(status.warnings, len(status.warnings)),
+        sections.conditions(status.conditions, now),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def summary(backup: Backup, *, flags: str = "") -> str:
+    """What --wait ends with."""
+    status, phase = backup.status, backup.status.phase
+    took = render.took(status.start_time, status.completion_time)
+    title = f"backup {backup.name}: {phase}" + (f" in {took}" if took else "")
+    body = render.fields(
+        [
+            ("message", status.message),
+            ("volumes", status.coverage.text if status.coverage else None),
+            ("data", _sizes(backup)),
+            ("objects", f"{status.objects.count:,}" if status.objects else None),
+            ("failures", str(status.failure_count) if status.failure_count else None),
+            ("warnings", str(len(status.warnings)) if status.warnings else None),
+        ],
+        indent="  ",
+    )
+    troubles = [*(sections.failure(f) for f in status.failures[:5]), *status.warnings[:5]]
+    if phase.restorable:
+        following = f"next: ararat restore create --from-backup {backup.name} --wait{flags}"
+    else:
+        following = f"more: ararat backup logs {backup.name}{flags}"
+    if phase is BackupPhase.PARTIALLY_FAILED:
+        following = f"more: ararat backup describe {backup.name}{flags}"
+    return "\n".join(part for part in (title, body, render.bullets(troubles), following) if part)
+
+
+def _spec(spec: BackupSpec) -> list[tuple[str, str | None]]:
+    policy = {
+        "OptIn": "those that pods name in ararat.dev/backup-volumes",
+        "OptOut": "all but those in ararat.dev/backup-volumes-excludes",
+    }
+    return [*sections.selection(spec), ("Volumes", policy[str(spec.volumes.default_policy)])]
+
+
+def _namespaces(backup: Backup) -> str:
+    text = render.listing(backup.status.namespaces, empty="")
+    count = backup.status.namespace_count
+    return f"{text} ({count} in all)" if count > len(backup.status.namespaces) else text
+
+
+def _sizes(backup: Backup) -> str:
+    status = backup.status
+    if not status.bytes_processed:
+        return ""
+    return (
+        f"{human.size(status.bytes_processed)} in files, "
+        f"{human.size(status.bytes_stored)} newly stored"
+    )

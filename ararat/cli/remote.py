@@ -1,0 +1,64 @@
+"""What only the controller can read, asked by running ``python -m controller show`` in its pod.
+
+Manifests and logs are in the location, and some of that is encrypted: the command line has neither
+the location's credentials nor the key, and does not need them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ararat.api import names
+from ararat.cli.settings import Settings
+from ararat.errors import AraratError, NotFound
+from ararat.kube import ExecFailed, KubeApi, KubeObject
+from ararat.kube.resources import DEPLOYMENTS, PODS
+
+CONTAINER = "controller"
+_LABELS = f"app.kubernetes.io/name=ararat,{names.COMPONENT}={names.COMPONENT_CONTROLLER}"
+_COMMAND = ("python", "-m", "controller", "show")
+
+
+async def show(api: KubeApi, settings: Settings, what: str, name: str) -> bytes:
+    """What ``controller show WHAT NAME`` prints.
+
+    Raises NotFound where no controller runs, AraratError with the controller's own sentence.
+    """
+    pod = choose_pod(
+        [obj async for obj in api.list(PODS, namespace=settings.namespace, labels=_LABELS)]
+    )
+    if pod is None:
+        raise NotFound(
+            f"no controller is running in namespace {settings.namespace}: see "
+            f"'kubectl -n {settings.namespace} get pods'"
+        )
+    output = bytearray()
+    try:
+        async for part in api.exec_stream(
+            settings.namespace, pod, CONTAINER, [*_COMMAND, what, name]
+        ):
+            output += part
+    except ExecFailed as error:
+        # The sentence it printed is the message; which pod said so is of no interest.
+        _, found, said = error.message.partition("error: ")
+        raise AraratError(said if found else error.message, reason=error.reason) from error
+    return bytes(output)
+
+
+async def controllers(api: KubeApi, settings: Settings) -> list[KubeObject]:
+    """Deployments that run the controller: one, where Ararat is installed."""
+    found = api.list(DEPLOYMENTS, namespace=settings.namespace, labels=_LABELS)
+    return [deployment async for deployment in found]
+
+
+def choose_pod(pods: list[KubeObject]) -> str | None:
+    """The name of a pod to run a command in: a ready one, else a running one."""
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
+    running = [pod for pod in running if not pod["metadata"].get("deletionTimestamp")]
+    best = sorted(running, key=lambda pod: (not _ready(pod), str(pod["metadata"]["name"])))
+    return str(best[0]["metadata"]["name"]) if best else None
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

@@ -1,0 +1,227 @@
+"""``ararat restore``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ararat.cli import options, output, parse, runs, session
+from ararat.cli.options import Output
+from ararat.cli.settings import Settings, with_settings
+
+if TYPE_CHECKING:
+    from ararat.api import Restore
+    from ararat.cli.coverage import Row
+    from ararat.kube import KubeApi, KubeObject
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Bring back what a backup holds."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the restore.")]
+Mapping = list[str] | None
+
+
+@app.command()
+@with_settings
+def create(
+    settings: Settings,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Name of the restore. Default: the backup's and the time."
+        ),
+    ] = None,
+    *,
+    from_backup: Annotated[
+        str, typer.Option("--from-backup", help="Backup to restore.", metavar="BACKUP")
+    ],
+    include_namespaces: options.IncludeNamespaces = None,
+    exclude_namespaces: options.ExcludeNamespaces = None,
+    include_resources: options.IncludeResources = None,
+    exclude_resources: options.ExcludeResources = None,
+    selector: options.Selector = None,
+    include_cluster_resources: options.IncludeClusterResources = None,
+    namespace_mappings: Annotated[
+        Mapping,
+        typer.Option(
+            "--namespace-mappings",
+            help="Restore into other namespaces; comma list, may be repeated.",
+            metavar="OLD:NEW",
+        ),
+    ] = None,
+    storage_class_mappings: Annotated[
+        Mapping,
+        typer.Option(
+            "--storage-class-mappings",
+            help="Provision claims from other storage classes.",
+            metavar="OLD:NEW",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="Let pods start on volumes whose data the backup does not have."
+        ),
+    ] = False,
+    wait: options.Wait = False,
+    dry_run: options.DryRun = False,
+    form: options.OutputOption = Output.TABLE,
+) -> None:
+    """Restore a backup. What exists in the cluster is left alone; pods wait for their data.
+
+    \b
+      ararat restore create --from-backup mybackup --wait
+      ararat restore create myrestore --from-backup mybackup -w
+
+    \b
+    Beside the original, on other disks:
+      ararat restore create --from-backup mybackup --namespace-mappings wp:wp-copy
+      ararat restore create --from-backup mybackup --storage-class-mappings gp2:managed-csi
+
+    \b
+    With --wait the exit code is
+      0 Completed   3 PartiallyFailed   1 Failed or Cancelled
+    """
+    from ararat.api import Restore
+    from ararat.api.base import Meta, utcnow
+    from ararat.api.restore import RestoreSpec, RestoreStatus, RestoreVolumes
+    from ararat.cli.follow import RESTORE
+
+    parse.object_name(from_backup, kind="backup")
+    name = name or parse.derived_restore_name(from_backup, utcnow())
+    spec = RestoreSpec(
+        **runs.selection(
+            include_namespaces=include_namespaces,
+            exclude_namespaces=exclude_namespaces,
+            include_resources=include_resources,
+            exclude_resources=exclude_resources,
+            selector=selector,
+            include_cluster_resources=include_cluster_resources,
+        ),
+        backup=from_backup,
+        namespace_mapping=parse.namespace_mapping(namespace_mappings or ()),
+        storage_class_mapping=parse.mapping(
+            storage_class_mappings or (), option="--storage-class-mappings"
+        ),
+        volumes=RestoreVolumes(allow_missing=allow_missing),
+    )
+    meta = Meta(name=parse.object_name(name, kind="restore"), namespace=settings.namespace)
+    restore = Restore(metadata=meta, spec=spec, status=RestoreStatus())
+    if dry_run:
+        runs.print_only(restore, form)
+        return
+    runs.make(settings, RESTORE, restore, check=_check, summary=_summary, wait=wait, form=form)
+
+
+@app.command()
+@with_settings
+def get(
+    settings: Settings, names: options.Names = None, form: options.OutputOption = Output.TABLE
+) -> None:
+    """List restores, the newest first; or the named ones.
+
+    \b
+      ararat restore get
+      ararat restore get myrestore -o yaml
+    """
+    from ararat.api import Restore
+    from ararat.api.base import utcnow
+    from ararat.cli import restore_view
+    from ararat.cli.objects import find_all
+
+    found = session.run(settings, lambda api: find_all(api, settings, Restore, names or []))
+    if form.for_machines:
+        output.objects(found, form, single=len(names or []) == 1)
+    elif not found:
+        session.note(f"there is no restore in namespace {settings.namespace}")
+    else:
+        output.text(restore_view.table([Restore.parse(obj) for obj in found], utcnow()))
+
+
+@app.command()
+@with_settings
+def describe(settings: Settings, name: Name) -> None:
+    """Show everything about a restore: outcome, each volume, what it waits for, failures.
+
+    \b
+      ararat restore describe myrestore
+    """
+    from ararat.api import Restore
+    from ararat.api.base import utcnow
+    from ararat.cli import restore_view
+    from ararat.cli.objects import find
+
+    async def body(api: KubeApi) -> tuple[Restore, list[Row]]:
+        restore = Restore.parse(await find(api, settings, Restore, name))
+        return restore, await _rows(api, settings, restore)
+
+    restore, rows = session.run(settings, body)
+    output.text(restore_view.describe(restore, rows, utcnow()))
+
+
+@app.command()
+@with_settings
+def logs(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
+    """Print the log of a restore that has ended, as it is kept in the backup's location.
+
+    \b
+      ararat restore logs myrestore
+    """
+    from ararat.cli.follow import RESTORE
+
+    runs.reject_yaml(form)
+    runs.logs(settings, RESTORE, name, form)
+
+
+@app.command()
+@with_settings
+def wait(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
+    """Follow a restore to its end, as 'create --wait' does.
+
+    \b
+      ararat restore wait myrestore
+    """
+    from ararat.cli.follow import RESTORE
+
+    runs.wait(settings, RESTORE, name, summary=_summary, form=form)
+
+
+@app.command()
+@with_settings
+def cancel(settings: Settings, name: Name) -> None:
+    """End a restore that is under way. Pods whose volumes are not filled stay held.
+
+    \b
+      ararat restore cancel myrestore
+    """
+    from ararat.cli.follow import RESTORE
+
+    runs.cancel(settings, RESTORE, name)
+
+
+async def _check(api: KubeApi, settings: Settings, restore: Restore) -> None:
+    from ararat.cli import checks
+
+    await checks.restorable_backup(api, settings, restore.spec.backup)
+
+
+def _summary(obj: KubeObject, settings: Settings) -> str:
+    from ararat.api import Restore
+    from ararat.cli import restore_view
+
+    return restore_view.summary(Restore.parse(obj), flags=settings.flags)
+
+
+async def _rows(api: KubeApi, settings: Settings, restore: Restore) -> list[Row]:
+    from ararat.api import PodVolumeRestore, names
+    from ararat.cli import coverage
+    from ararat.kube import of
+
+    jobs = api.list(
+        of(PodVolumeRestore),
+        namespace=settings.namespace,
+        labels=f"{names.RESTORE_UID}={restore.uid}",
+    )
+    return coverage.of_restore_jobs([PodVolumeRestore.parse(job) async for job in jobs])

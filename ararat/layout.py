@@ -1,0 +1,155 @@
+"""Names of everything in a location, and the two small files that describe it.
+
+Decision: one module knows the layout (docs: design §4); everybody else asks it. Names are relative
+to the location's prefix. Both files are frozen models in camelCase JSON, read leniently (unknown
+fields are ignored) and refused when they are of a newer format.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Self
+
+from pydantic import Field, ValidationError
+
+from ararat.api.base import Model
+from ararat.errors import Damaged, InvalidSpec
+from ararat.naming import is_dns_label, is_object_name
+
+FORMAT_VERSION = 1
+LOCATION = "location.json"
+BACKUPS = "backups"
+RESTORES = "restores"
+REPOSITORIES = "repositories"
+_RANDOM_BYTES = 8
+
+
+def backup_begin(backup: str) -> str:
+    return f"{_backup(backup)}/begin.json"
+
+
+def backup_manifest(backup: str) -> str:
+    return f"{_backup(backup)}/manifest.json"
+
+
+def backup_deleting(backup: str) -> str:
+    return f"{_backup(backup)}/deleting.json"
+
+
+def backup_log(backup: str) -> str:
+    return f"{_backup(backup)}/log.jsonl.gz"
+
+
+def backup_results(backup: str) -> str:
+    return f"{_backup(backup)}/results.json.gz"
+
+
+def backup_prefix(backup: str) -> str:
+    """What the names of all of one backup's files start with."""
+    return f"{_backup(backup)}/"
+
+
+def restore_log(restore: str) -> str:
+    return f"{RESTORES}/{_object(restore)}/log.jsonl.gz"
+
+
+def restore_results(restore: str) -> str:
+    return f"{RESTORES}/{_object(restore)}/results.json.gz"
+
+
+def volumes_repository(namespace: str) -> str:
+    """The folder that holds the repository of a namespace's volumes, and its ``current.json``."""
+    if not is_dns_label(namespace):
+        raise InvalidSpec(f"{namespace!r} is not the name of a namespace")
+    return f"{REPOSITORIES}/volumes/{namespace}"
+
+
+def objects_repository() -> str:
+    """The folder that holds the repository of API objects, and its ``current.json``."""
+    return f"{REPOSITORIES}/objects"
+
+
+def current(folder: str) -> str:
+    return f"{folder}/current.json"
+
+
+def fresh_directory(folder: str) -> str:
+    """A directory that no repository has ever stood in."""
+    return f"{folder}/{secrets.token_hex(_RANDOM_BYTES)}"
+
+
+def repository_name(directory: str) -> str:
+    """What the password is derived from: ``volumes/<namespace>/<random>`` or ``objects/<random>``.
+
+    Raises InvalidSpec where ``directory`` is not a repository's.
+    """
+    head, _, name = directory.partition("/")
+    parts = name.split("/")
+    shape = {"volumes": 3, "objects": 2}.get(parts[0])
+    if head != REPOSITORIES or len(parts) != shape or "" in parts or ".." in parts:
+        raise InvalidSpec(f"{directory!r} is not the directory of a repository")
+    return name
+
+
+def is_data(name: str) -> bool:
+    """Whether a blob is one of restic's packs: written once, read rarely, most of all bytes."""
+    return name.startswith(f"{REPOSITORIES}/") and "/data/" in name
+
+
+class _File(Model):
+    format_version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        text = json.dumps(self.to_dict(), sort_keys=True, indent=1, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises Damaged: not what it should be, or written by a newer Ararat."""
+        try:
+            found = cls.model_validate_json(data)
+        except ValidationError as exc:
+            raise Damaged(
+                f"a stored {cls.__name__} is not readable ({exc.error_count()} errors)"
+            ) from exc
+        if found.format_version > FORMAT_VERSION:
+            raise Damaged(
+                f"a stored {cls.__name__} has format {found.format_version}, and this Ararat knows "
+                f"{FORMAT_VERSION}: use a newer Ararat",
+                reason="NewerFormat",
+            )
+        return found
+
+
+class LocationFile(_File):
+    """``location.json``: whose data this is. Changed only with If-Match."""
+
+    location_id: str = Field(min_length=1)
+    #: UID of the one cluster that may write (its kube-system namespace's).
+    owner: str
+    #: Fingerprints of the master keys that open what is stored here.
+    key_fingerprints: list[str] = []
+
+
+class CurrentFile(_File):
+    """``current.json``: which directory is the repository. Create-only."""
+
+    directory: str = Field(min_length=1)
+    repository_name: str = Field(min_length=1)
+    #: restic's own id of the repository (64 hex digits).
+    repository_id: str = ""
+    #: restic key that opens it (64 hex digits).
+    key_id: str = ""
+    #: Fingerprint of the master key that the password was derived from.
+    key_fingerprint: str = ""
+
+
+def _backup(name: str) -> str:
+    return f"{BACKUPS}/{_object(name)}"
+
+
+def _object(name: str) -> str:
+    if not is_object_name(name):
+        raise InvalidSpec(f"{name[:80]!r} is not the name of a Kubernetes object")
+    return name

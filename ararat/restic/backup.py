@@ -1,0 +1,149 @@
+"""``restic backup`` of one volume.
+
+Problem: restic's exit codes do not tell an empty volume from a failure (1), and name nothing that
+was unreadable; a summary can also come without a snapshot.
+Decision: restic's working directory is the volume, entered by descriptor, and the source is ``.``.
+Whether a volume is empty is looked up, not read from text: before restic runs, and again if it
+made no snapshot. Only where files are there, but restic stores none of them (sockets, excluded
+ones), its words decide. A result needs the full snapshot id of the summary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from . import arguments, messages, sandbox
+from .errors import ResticFailed
+from .models import (
+    PATHS_KEPT,
+    BackupRequest,
+    BackupResult,
+    OnBackupProgress,
+    PathError,
+)
+from .runner import Outcome, Runner
+
+log = structlog.get_logger()
+
+_WHAT = "backing up"
+_INCOMPLETE = 3
+_SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
+
+
+async def run(
+    runner: Runner, request: BackupRequest, *, on_progress: OnBackupProgress | None
+) -> BackupResult:
+    session = runner.session
+    with open_directory(request.source) as volume:
+        if await _is_empty(volume):
+            log.info("backup-empty", host=request.host)
+            return BackupResult(snapshot_id=None, empty=True)
+        confined = sandbox.build(
+            binary=session.binary.path,
+            scratch=session.scratch,
+            cache=session.cache_dir,
+            source=volume,
+            confinement=request.confinement,
+        )
+        seen = _Seen(on_progress)
+        outcome = await runner.run(
+            arguments.backup(
+                request, root=os.readlink(f"/proc/self/fd/{volume}"), binary=session.binary
+            ),
+            what=_WHAT,
+            on_line=seen.line,
+            on_error=seen.error,
+            directory=volume,
+            confined=confined,
+            connections=request.tuning.connections,
+            accept=(0, 1, _INCOMPLETE),
+        )
+        if outcome.end.code == 1:
+            if session.blobs.fatal is None and await _stored_nothing(volume, seen, outcome):
+                log.info("backup-empty", host=request.host)
+                return BackupResult(snapshot_id=None, empty=True)
+            raise runner.failure(outcome, _WHAT)
+    return _result(request, seen, outcome, confined=confined is not None)
+
+
+@contextlib.contextmanager
+def open_directory(place: Path | int) -> Iterator[int]:
+    """A descriptor of our own for a directory that was given by path or by descriptor."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if isinstance(place, int):
+        descriptor = os.open(".", flags, dir_fd=place)
+    else:
+        descriptor = os.open(place, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _Seen:
+    """What restic said while it ran."""
+
+    def __init__(self, on_progress: OnBackupProgress | None) -> None:
+        self._on_progress = on_progress
+        self.summary: messages.Message = {}
+        self.unreadable: list[PathError] = []
+        self.unreadable_count = 0
+
+    def line(self, line: str) -> None:
+        message = messages.parse_message(line)
+        match messages.kind(message):
+            case "status" if self._on_progress is not None:
+                self._on_progress(messages.backup_progress(message))
+            case "summary":
+                self.summary = message
+
+    def error(self, message: messages.Message) -> None:
+        found = messages.path_error(message, during="archival")
+        if found is not None:
+            self.unreadable_count += 1
+            if len(self.unreadable) < PATHS_KEPT:
+                self.unreadable.append(found)
+
+
+async def _is_empty(volume: int) -> bool:
+    names = await asyncio.to_thread(os.listdir, volume)
+    return not any(name != arguments.LOST_AND_FOUND for name in names)
+
+
+async def _stored_nothing(volume: int, seen: _Seen, outcome: Outcome) -> bool:
+    """Whether code 1 only means that there was nothing to store."""
+    if seen.unreadable_count or seen.summary:
+        return False
+    return await _is_empty(volume) or "snapshot is empty" in (outcome.said or "")
+
+
+def _result(
+    request: BackupRequest, seen: _Seen, outcome: Outcome, *, confined: bool
+) -> BackupResult:
+    snapshot = str(seen.summary.get("snapshot_id", ""))
+    if not _SNAPSHOT_ID.fullmatch(snapshot):
+        raise ResticFailed(
+            f"{_WHAT}: restic ended without naming its snapshot",
+            tail=outcome.end.tail,
+            code=outcome.end.code,
+        )
+    fields: dict[str, Any] = messages.backup_summary(seen.summary)
+    return BackupResult(
+        snapshot_id=snapshot,
+        incomplete=outcome.end.code == _INCOMPLETE,
+        unreadable=tuple(seen.unreadable),
+        unreadable_count=seen.unreadable_count,
+        parent=None if request.force else request.parent,
+        cpu_seconds=outcome.end.cpu_seconds,
+        peak_rss=outcome.end.peak_rss,
+        confined=confined,
+        **fields,
+    )

@@ -1,0 +1,195 @@
+"""One typed call per restic command.
+
+Decision: a method builds arguments (``arguments.py``), runs them (``runner.py``) and parses what
+comes out (``messages.py``); whatever can be decided without running restic is decided first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import structlog
+
+from ararat.errors import InvalidSpec
+
+from . import arguments, backup, locks, messages, restore
+from .errors import ResticFailed
+from .locks import Lock
+from .models import (
+    Access,
+    BackupRequest,
+    BackupResult,
+    CheckResult,
+    KeyInfo,
+    Node,
+    OnBackupProgress,
+    OnRestoreProgress,
+    PruneRequest,
+    RepositoryConfig,
+    RepositoryStats,
+    RestoreRequest,
+    RestoreResult,
+    SessionStats,
+    Snapshot,
+    SnapshotStats,
+)
+from .parent import find_finished, job_tag
+from .runner import Runner
+
+log = structlog.get_logger()
+
+#: Kept of what ``check`` complains about; all are counted.
+_MESSAGES_KEPT = 100
+
+
+class Restic:
+    """A repository that is open; made by ``session.open_repository``."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._session = runner.session
+
+    @property
+    def stats(self) -> SessionStats:
+        """Requests, bytes and time of this session so far, by operation."""
+        return self._runner.stats
+
+    async def backup(
+        self, request: BackupRequest, *, on_progress: OnBackupProgress | None = None
+    ) -> BackupResult:
+        """Store a volume. See BackupResult for what is a result and not an error."""
+        self._needs_write("backup")
+        return await backup.run(self._runner, request, on_progress=on_progress)
+
+    async def restore(
+        self, request: RestoreRequest, *, on_progress: OnRestoreProgress | None = None
+    ) -> RestoreResult:
+        """Write a snapshot into a volume. Paths that failed are in the result."""
+        return await restore.run(self._runner, request, on_progress=on_progress)
+
+    async def snapshots(
+        self, *, host: str | None = None, tags: Sequence[str] = ()
+    ) -> list[Snapshot]:
+        """Oldest first; those of one host, with all of the tags, where given."""
+        found = messages.snapshots(
+            await self._json(arguments.snapshots(host=host, tags=tags), what="listing snapshots")
+        )
+        return sorted(found, key=lambda snapshot: (snapshot.time, snapshot.id))
+
+    async def find_finished(self, *, host: str, job: str) -> Snapshot | None:
+        """The snapshot that an earlier run of the same job finished, if there is one."""
+        return find_finished(
+            await self.snapshots(host=host, tags=[job_tag(job)]), host=host, job=job
+        )
+
+    async def cat_config(self) -> RepositoryConfig:
+        """The cheapest proof that repository, password and store fit together."""
+        command = ["cat", "config"]
+        return messages.repository_config(await self._json(command, what="opening the repository"))
+
+    async def ls(self, snapshot_id: str, *, path: str | None = None) -> AsyncIterator[Node]:
+        """The entries of a snapshot, or of one directory in it and all below."""
+        held = b""
+        async for chunk in self._runner.stream(
+            arguments.ls(snapshot_id, path), what="listing a snapshot"
+        ):
+            *lines, held = (held + chunk).split(b"\n")
+            for line in lines:
+                node = messages.node(messages.parse_message(line.decode(errors="replace")))
+                if node is not None:
+                    yield node
+
+    def dump(self, snapshot_id: str, path: str) -> AsyncIterator[bytes]:
+        """One file's content (or a directory as tar), in pieces.
+
+        Use it with ``contextlib.aclosing`` where it may be left before its end.
+        """
+        return self._runner.stream(arguments.dump(snapshot_id, path), what=f"reading {path}")
+
+    async def repository_stats(self) -> RepositoryStats:
+        found = await self._json(arguments.stats("raw-data"), what="measuring the repository")
+        return messages.repository_stats(found)
+
+    async def snapshot_stats(self, snapshot_id: str) -> SnapshotStats:
+        found = await self._json(
+            arguments.stats("restore-size", snapshot_id), what="measuring a snapshot"
+        )
+        return messages.snapshot_stats(found)
+
+    async def forget(self, snapshot_ids: Sequence[str]) -> None:
+        """Remove snapshots by id; those that are gone already are not an error.
+
+        Raises ResticFailed where restic says that some could not be removed.
+        """
+        self._needs_maintenance("forget")
+        await self._runner.run(arguments.forget(snapshot_ids), what="forgetting snapshots")
+
+    async def prune(self, request: PruneRequest | None = None) -> None:
+        """Remove data that no snapshot needs."""
+        self._needs_maintenance("prune")
+        await self._runner.run(arguments.prune(request or PruneRequest()), what="pruning")
+
+    async def check(self, *, read_data_subset: str | None = None) -> CheckResult:
+        """Findings are a result; not being able to look is an error."""
+        summary: dict[str, Any] = {}
+        errors: list[str] = []
+
+        def on_line(line: str) -> None:
+            message = messages.parse_message(line)
+            if messages.kind(message) == "summary":
+                summary.update(message)
+
+        def on_error(message: messages.Message) -> None:
+            if messages.kind(message) == "error" and len(errors) < _MESSAGES_KEPT:
+                errors.append(str(message.get("message", "")))
+
+        outcome = await self._runner.run(
+            arguments.check(read_data_subset=read_data_subset),
+            what="checking",
+            on_line=on_line,
+            on_error=on_error,
+            accept=(0, 1),
+        )
+        fatal = self._session.blobs.fatal
+        if fatal is not None:
+            raise fatal
+        if not summary:
+            raise self._runner.failure(outcome, "checking")
+        result = messages.check_result(summary, errors)
+        if outcome.end.code != 0 and result.ok:
+            raise self._runner.failure(outcome, "checking")
+        return result
+
+    async def key_list(self) -> list[KeyInfo]:
+        return messages.keys(await self._json(["key", "list"], what="listing keys"))
+
+    async def list_locks(self) -> list[Lock]:
+        """With their owners; restic is not asked, so no lock is taken for it."""
+        blobs = self._session.blobs
+        return await locks.list_locks(blobs.store, self._session.directory)
+
+    async def remove_lock(self, lock_id: str) -> None:
+        """Remove one lock that is known to be dead (``locks.dead_locks``)."""
+        self._needs_maintenance("removing a lock")
+        blobs = self._session.blobs
+        await locks.remove_lock(blobs.store, self._session.directory, lock_id)
+        log.warning("restic-lock-removed", directory=self._session.directory, lock=lock_id)
+
+    async def _json(self, command: list[str], *, what: str) -> Any:
+        """A command whose stdout is one JSON document."""
+        lines: list[str] = []
+        await self._runner.run(command, what=what, on_line=lines.append)
+        try:
+            return json.loads("\n".join(lines))
+        except ValueError as exc:
+            raise ResticFailed(f"{what}: restic's answer is not JSON") from exc
+
+    def _needs_write(self, what: str) -> None:
+        if self._session.access is Access.READ_ONLY:
+            raise InvalidSpec(f"{what}: this repository is open for reading only")
+
+    def _needs_maintenance(self, what: str) -> None:
+        if self._session.access is not Access.MAINTENANCE:
+            raise InvalidSpec(f"{what} needs a session for maintenance")

@@ -1,0 +1,148 @@
+"""Making a repository, and finding the one that is there.
+
+Problem: restic writes its key before its config, so parallel or interrupted inits in one directory
+leave keys that open nothing, and every one of them says "initialized" (facts/restic.md §0).
+Decision: each attempt has a fresh directory of its own. It is initialised, given its key of low
+cost, opened once to prove it, and only then named by ``current.json``, which is create-only: the
+first one wins, the others take the winner's and remove their own directory.
+Limits: an attempt that dies leaves a directory that nothing names; it holds two small files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from ararat import layout
+from ararat.blob.store import BlobStore
+from ararat.errors import AraratError, Conflict, Damaged, NotFound
+from ararat.keys import check_fingerprint, fingerprint, repository_password
+from ararat.layout import CurrentFile
+
+from . import arguments, keyfile
+from .commands import Restic
+from .keyfile import KeyIdentity
+from .models import Access, LockOwner
+from .rest_paths import Kind
+from .session import open_runner
+from .settings import Settings
+
+log = structlog.get_logger()
+
+
+async def current_repository(store: BlobStore, folder: str) -> CurrentFile | None:
+    """What ``current.json`` in ``folder`` names; None where there is no repository yet."""
+    try:
+        data = await store.get(layout.current(folder))
+    except NotFound:
+        return None
+    found = CurrentFile.decode(data)
+    if layout.repository_name(found.directory) != found.repository_name:
+        raise Damaged(f"{layout.current(folder)} names another repository's directory")
+    return found
+
+
+async def create_repository(
+    store: BlobStore,
+    *,
+    folder: str,
+    master: bytes,
+    location_id: str,
+    owner: LockOwner,
+    scratch_dir: Path,
+    settings: Settings | None = None,
+) -> CurrentFile:
+    """The repository of ``folder``, made if need be. Any number may call this at once.
+
+    Raises WrongKey where it was made with another master key.
+    """
+    found = await current_repository(store, folder)
+    if found is None:
+        found = await _make(
+            store,
+            folder=folder,
+            master=master,
+            location_id=location_id,
+            owner=owner,
+            scratch_dir=scratch_dir,
+            settings=settings,
+        )
+    check_fingerprint(master, found.key_fingerprint, what=f"the repository {found.directory}")
+    return found
+
+
+async def _make(
+    store: BlobStore,
+    *,
+    folder: str,
+    master: bytes,
+    location_id: str,
+    owner: LockOwner,
+    scratch_dir: Path,
+    settings: Settings | None,
+) -> CurrentFile:
+    directory = layout.fresh_directory(folder)
+    name = layout.repository_name(directory)
+    password = repository_password(master, location_id, name)
+
+    async with open_runner(
+        store=store,
+        directory=directory,
+        password=password,
+        key_id="",
+        access=Access.APPEND_ONLY,
+        owner=owner,
+        cache_dir=None,
+        scratch_dir=scratch_dir,
+        settings=settings,
+    ) as runner:
+        await runner.run(arguments.init(), what="making a repository")
+        who = KeyIdentity(location_id, name, fingerprint(master))
+        key_id = await _lower_cost(store, directory, password, who)
+        config = await Restic(runner).cat_config()  # there is no other key left to open it with
+
+    made = CurrentFile(
+        directory=directory,
+        repository_name=name,
+        repository_id=config.id,
+        key_id=key_id,
+        key_fingerprint=who.fingerprint,
+    )
+    try:
+        await store.put(layout.current(folder), made.encode(), create_only=True)
+    except Conflict:
+        winner = await current_repository(store, folder)
+        if winner is None:
+            raise
+        if winner.directory != directory:  # else our own put, whose answer was lost
+            log.info("repository-made-twice", ours=directory, winner=winner.directory)
+            await _remove(store, directory)
+        return winner
+    log.info("repository-made", directory=directory, id=config.id)
+    return made
+
+
+async def _lower_cost(store: BlobStore, directory: str, password: str, who: KeyIdentity) -> str:
+    """Replace the one key file that ``init`` wrote; the id of the new one."""
+    folder = f"{directory}/{Kind.KEY}/"
+    names = [blob.name async for blob in store.list(folder)]
+    if len(names) != 1:
+        raise Damaged(f"the fresh repository {directory} has {len(names)} keys")
+    old = await store.get(names[0])
+    new = await asyncio.to_thread(
+        keyfile.rewrap, old, password=password, new_password=password, who=who
+    )
+    await store.put(f"{folder}{new.id}", new.data, create_only=True)
+    await store.delete(names[0])
+    return new.id
+
+
+async def _remove(store: BlobStore, directory: str) -> None:
+    """Our own, never named directory. What cannot be removed stays, and is in nobody's way."""
+    try:
+        for name in [blob.name async for blob in store.list(f"{directory}/")]:
+            await store.delete(name)
+    except AraratError as exc:
+        log.warning("repository-leftover", directory=directory, error=exc.message)

@@ -1,0 +1,212 @@
+"""Runs one restic command against a session's server.
+
+Decision: everything that all commands share is here: the password's pipe, the sandbox, the child's
+environment, recognising an exhausted memory, and the order of blame. If the server has given up on
+the store, that is the reason, whatever restic made of it; otherwise restic's exit code is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ararat import process
+from ararat.errors import AraratError
+from ararat.process import Child, Command, Exit, Sandbox
+
+from . import arguments, cgroup, exit_codes, messages, sandbox
+from .environment import child_environment
+from .models import Access, SessionStats
+from .repository_blobs import RepositoryBlobs
+from .rest_server import RestServer
+from .settings import Settings
+from .version import Binary
+
+OnMessage = Callable[[messages.Message], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a session has opened; made by ``session.open_repository``."""
+
+    binary: Binary
+    server: RestServer
+    blobs: RepositoryBlobs
+    directory: str
+    password: str
+    key_id: str
+    access: Access
+    cache_dir: Path | None
+    #: The session's own directory for restic's temporary files.
+    scratch: Path
+    settings: Settings
+
+
+@dataclass
+class Outcome:
+    """How a command ended, and what it said on stderr besides messages for the caller."""
+
+    end: Exit
+    said: str | None = None
+    oom: bool = False
+
+
+class Runner:
+    """The commands of one session; several may run at once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._limits = cgroup.limits()
+        self._children: set[Child] = set()
+
+    @property
+    def stats(self) -> SessionStats:
+        return self.session.server.stats
+
+    def stop(self) -> None:
+        """Ask every running child to end."""
+        for child in list(self._children):
+            child.stop()
+
+    async def run(
+        self,
+        command: list[str],
+        *,
+        what: str,
+        on_line: Callable[[str], None] | None = None,
+        on_error: OnMessage | None = None,
+        directory: int | None = None,
+        confined: Sandbox | None = None,
+        connections: int | None = None,
+        accept: tuple[int, ...] = (0,),
+    ) -> Outcome:
+        """Run to the end. Raises what the end means, unless its code is in ``accept``."""
+        said: list[str] = []
+
+        def on_stderr(line: str) -> None:
+            message = messages.parse_message(line)
+            text = messages.exit_error(message)
+            if text is not None:
+                said.append(text)
+            elif message and on_error is not None:
+                on_error(message)
+
+        kills = cgroup.oom_kills()
+        with self._command(command, directory, confined, connections) as child_command:
+            try:
+                end = await process.run(
+                    child_command,
+                    grace=self.session.settings.grace,
+                    on_stdout=on_line,
+                    on_stderr=on_stderr,
+                    on_start=self._started,
+                )
+            finally:
+                await self._ended()
+        outcome = Outcome(end, said[-1] if said else None, _more(kills, cgroup.oom_kills()))
+        if end.code not in accept:
+            raise self.failure(outcome, what)
+        return outcome
+
+    async def stream(self, command: list[str], *, what: str) -> AsyncIterator[bytes]:
+        """stdout as it comes; an error at the end is raised after the last piece."""
+        said: list[str] = []
+
+        def on_stderr(line: str) -> None:
+            text = messages.exit_error(messages.parse_message(line))
+            if text is not None:
+                said.append(text)
+
+        kills = cgroup.oom_kills()
+        with self._command(command, None, None, None) as child_command:
+            try:
+                async with process.start(
+                    child_command, grace=self.session.settings.grace, on_stderr=on_stderr
+                ) as child:
+                    self._started(child)
+                    async for chunk in child.chunks():
+                        yield chunk
+                    end = await child.wait()
+            finally:
+                await self._ended()
+        if end.code != 0:
+            oom = _more(kills, cgroup.oom_kills())
+            raise self.failure(Outcome(end, said[-1] if said else None, oom), what)
+
+    def failure(self, outcome: Outcome, what: str) -> AraratError:
+        fatal = self.session.blobs.fatal
+        if fatal is not None:
+            return fatal
+        where = f"{what} ({self.session.directory})"
+        return exit_codes.failure(outcome.end, what=where, said=outcome.said, oom=outcome.oom)
+
+    def default_sandbox(self) -> Sandbox | None:
+        """For commands that touch no volume."""
+        session = self.session
+        return sandbox.build(
+            binary=session.binary.path, scratch=session.scratch, cache=session.cache_dir
+        )
+
+    @contextlib.contextmanager
+    def _command(
+        self,
+        command: list[str],
+        directory: int | None,
+        confined: Sandbox | None,
+        connections: int | None,
+    ) -> Iterator[Command]:
+        session = self.session
+        if session.blobs.fatal is not None:
+            raise session.blobs.fatal
+        with _pipe_with(session.password) as descriptor:
+            common = arguments.common(
+                session.binary.path,
+                url=session.server.url,
+                password_file=f"/dev/fd/{descriptor}",
+                key_id=session.key_id,
+                access=session.access,
+                cache_dir=session.cache_dir,
+                connections=connections,
+            )
+            yield Command(
+                argv=(*common, *command),
+                env=child_environment(
+                    session.scratch, limits=self._limits, settings=session.settings
+                ),
+                directory=directory,
+                descriptors=(descriptor,),
+                sandbox=confined or (self.default_sandbox() if directory is None else None),
+                secrets=(session.password,),
+            )
+
+    def _started(self, child: Child) -> None:
+        self._children = {c for c in self._children if not c.ended} | {child}
+        if self.session.blobs.fatal is not None:
+            child.stop()
+
+    async def _ended(self) -> None:
+        """After a child is gone, its lock must not stay in the way of the session's next one."""
+        self._children = {child for child in self._children if not child.ended}
+        if not self._children and await self.session.server.idle(self.session.settings.grace):
+            await self.session.blobs.sweep()
+
+
+@contextlib.contextmanager
+def _pipe_with(secret: str) -> Iterator[int]:
+    """The reading end of a pipe that holds the secret; restic opens it as a file."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        try:
+            os.write(writing, secret.encode() + b"\n")  # far below a pipe's 64 KiB
+        finally:
+            os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
+def _more(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and after > before

@@ -1,0 +1,28 @@
+"""Limits and patience of the engine, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    #: Seconds between SIGTERM and SIGKILL. restic takes up to a minute to remove its lock from a
+    #: slow store (facts/restic.md §4).
+    grace: float = 75.0
+    #: Seconds that a store may be away after it has answered once in this session.
+    outage_patience: float = 120.0
+    #: Seconds that a store may take to answer for the first time; also how long refused
+    #: credentials and a missing container are waited for.
+    start_patience: float = 30.0
+    #: Bodies up to this size are held in memory and stored by one request; larger ones stream.
+    #: restic's packs are 16 MiB by default and a little more.
+    buffer_limit: int = 32 * MIB
+    #: Bytes of such bodies held at once by all sessions of this process.
+    buffer_budget: int = 128 * MIB
+    #: Jobs that share the container's memory and CPU.
+    concurrency: int = 2
+    #: Bytes of the container's memory that are kept for this process itself.
+    reserved_memory: int = 128 * MIB

@@ -1,0 +1,1 @@
+"""Runs once per cluster (leader-elected): plans backups, reconciles, restores."""

@@ -1,0 +1,45 @@
+"""``python -m controller``: the controller. ``python -m controller show ...``: what is stored.
+
+``show`` is what the CLI runs in a controller's container, so that whoever has a kubeconfig and may
+exec there needs no access to the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from ararat.errors import AraratError
+from ararat.log import configure
+from controller.config import Config
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    show = commands.add_parser("show", help="print what a location holds of a backup or restore")
+    show.add_argument("what", choices=["manifest", "results", "backup-log", "restore-log"])
+    show.add_argument("name")
+    arguments = parser.parse_args()
+    try:
+        config = Config.from_env(os.environ)
+        if arguments.command == "show":
+            from controller.show import show as show_stored
+
+            configure("error", json=True)
+            asyncio.run(show_stored(config, arguments.what, arguments.name, sys.stdout.buffer))
+            return 0
+        from controller.app import run
+
+        configure(config.log_level, json=config.log_json)
+        asyncio.run(run(config))
+    except AraratError as exc:
+        sys.stderr.write(f"error: {exc.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""The controller process: one leader works, the others wait and serve webhooks.
+
+Decision: everything that acts (informers, queues, reconcilers) lives inside the elected body, so a
+follower holds no cache, and losing the Lease ends all work at once. Events wake reconcilers;
+their own timers are only for deadlines that no event announces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from ararat.api import (
+    Backup,
+    BackupLocation,
+    PodVolumeBackup,
+    PodVolumeRestore,
+    Restore,
+)
+from ararat.api.base import utcnow
+from ararat.api.names import BACKUP_UID, COMPONENT, COMPONENT_AGENT, RESTORE, RESTORE_UID
+from ararat.health import serve
+from ararat.kube.api import KubeApi, KubeObject
+from ararat.kube.connection import connect
+from ararat.kube.elector import Elector
+from ararat.kube.events import EventRecorder
+from ararat.kube.informer import Informer, key_of
+from ararat.kube.resources import PODS
+from ararat.kube.resources import of as resource_of
+from ararat.kube.workqueue import Reconciler, WorkQueue, run_workers
+from ararat.restic.models import LockOwner
+from controller.backup.plan import current_cluster_uid
+from controller.backup.reconcile import BackupReconciler
+from controller.config import Config
+from controller.context import Context
+from controller.keys import MasterKey
+from controller.location.open import Locations
+from controller.location.reconcile import LocationReconciler
+from controller.repository.ensure import Repositories
+from controller.restore.reconcile import RestoreReconciler
+from controller.runlog import RunLogs
+
+LEASE = "ararat-controller"
+_WORKERS = 4
+log = structlog.get_logger("controller")
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """One queue, who works on it, and which informers wake it by which key."""
+
+    queue: WorkQueue
+    reconciler: Reconciler
+    sources: tuple[tuple[Informer, Callable[[KubeObject], Iterable[str]]], ...]
+
+
+def label_index(label: str) -> Callable[[KubeObject], Iterable[str]]:
+    """Index objects by the value of a label."""
+
+    def values(obj: KubeObject) -> Iterable[str]:
+        value = (obj["metadata"].get("labels") or {}).get(label)
+        return (value,) if value else ()
+
+    return values
+
+
+def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str) -> Context:
+    """Everything the reconcilers share, wired and not yet running."""
+    namespace, started = config.namespace, utcnow().isoformat()
+
+    def lock_owner(job: str) -> LockOwner:
+        return LockOwner(
+            cluster=cluster_uid, pod_uid=config.pod_uid, container_start=started, job=job
+        )
+
+    def own(kind: Any, **indexers: Callable[[KubeObject], Iterable[str]]) -> Informer:
+        return Informer(api, resource_of(kind), namespace=namespace, indexers=indexers)
+
+    master_key = MasterKey(api, namespace=config.keys_namespace)
+    return Context(
+        api=api,
+        namespace=namespace,
+        keys_namespace=config.keys_namespace,
+        cluster_uid=cluster_uid,
+        cluster_version=version,
+        events=EventRecorder(api, component="ararat-controller"),
+        gate_image=config.gate_image,
+        gate_pull_policy=config.gate_pull_policy,
+        spool_dir=config.spool_dir,
+        cache_dir=config.cache_dir,
+        scratch_dir=config.scratch_dir,
+        lock_owner=lock_owner,
+        master_key=master_key,
+        locations=Locations(
+            api, namespace=namespace, master_key=master_key, cluster_uid=cluster_uid
+        ),
+        repositories=Repositories(
+            api, namespace=namespace, scratch_dir=config.scratch_dir, lock_owner=lock_owner
+        ),
+        logs=RunLogs(),
+        locations_informer=own(BackupLocation),
+        backups=own(Backup),
+        restores=own(Restore),
+        pod_volume_backups=own(PodVolumeBackup, **{"backup-uid": label_index(BACKUP_UID)}),
+        pod_volume_restores=own(PodVolumeRestore, **{"restore-uid": label_index(RESTORE_UID)}),
+        agents=Informer(api, PODS, namespace=namespace, labels=f"{COMPONENT}={COMPONENT_AGENT}"),
+        gated_pods=Informer(api, PODS, labels=RESTORE, indexers={"restore": label_index(RESTORE)}),
+    )
+
+
+async def lead(context: Context) -> None:
+    """What the leader does, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        informers = (
+            context.locations_informer,
+            context.backups,
+            context.restores,
+            context.pod_volume_backups,
+            context.pod_volume_restores,
+            context.agents,
+            context.gated_pods,
+        )
+        lanes = _lanes(context, tasks)
+        for lane in lanes:
+            _connect(lane)
+        for informer in informers:
+            tasks.create_task(informer.run())
+        for informer in informers:
+            await informer.synced()
+        log.info("caches filled")
+        for lane in lanes:
+            tasks.create_task(run_workers(lane.queue, lane.reconciler, workers=_WORKERS))
+
+
+def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
+    namespace = context.namespace
+    locations, backups, restores = (WorkQueue(n) for n in ("locations", "backups", "restores"))
+
+    def active_backups(_: KubeObject) -> Iterable[str]:
+        return [key_of(raw) for raw in context.backups.items() if not _ended(raw)]
+
+    def active_restores(_: KubeObject) -> Iterable[str]:
+        return [key_of(raw) for raw in context.restores.items() if not _ended(raw)]
+
+    def by_spec(field: str) -> Callable[[KubeObject], Iterable[str]]:
+        return lambda job: (f"{namespace}/{job['spec'][field]}",)
+
+    return (
+        _Lane(
+            queue=locations,
+            reconciler=LocationReconciler(context),
+            sources=((context.locations_informer, _own_key),),
+        ),
+        _Lane(
+            queue=backups,
+            reconciler=BackupReconciler(context, tasks=tasks, enqueue=backups.add),
+            sources=(
+                (context.backups, _own_key),
+                (context.pod_volume_backups, by_spec("backup")),
+                (context.agents, active_backups),
+            ),
+        ),
+        _Lane(
+            queue=restores,
+            reconciler=RestoreReconciler(context),
+            sources=(
+                (context.restores, _own_key),
+                (context.pod_volume_restores, by_spec("restore")),
+                (context.gated_pods, active_restores),
+                (context.agents, active_restores),
+            ),
+        ),
+    )
+
+
+def _connect(lane: _Lane) -> None:
+    for informer, keys_of in lane.sources:
+
+        def wake(
+            change: str,
+            obj: KubeObject,
+            old: KubeObject | None,
+            keys_of: Callable[[KubeObject], Iterable[str]] = keys_of,
+        ) -> None:
+            del change, old
+            for key in keys_of(obj):
+                lane.queue.add(key)
+
+        informer.on_change(wake)
+
+
+def _own_key(obj: KubeObject) -> Iterable[str]:
+    return (key_of(obj),)
+
+
+def _ended(raw: KubeObject) -> bool:
+    phase = (raw.get("status") or {}).get("phase")
+    return phase in ("Completed", "PartiallyFailed", "Failed", "Cancelled")
+
+
+async def run(config: Config) -> None:
+    """The process, until SIGTERM."""
+    async with connect() as api:
+        cluster_uid = await current_cluster_uid(api)
+        version = await api.server_version()
+        log.info("starting", cluster=cluster_uid, server=version, namespace=config.namespace)
+        elector = Elector(api, namespace=config.namespace, name=LEASE, identity=config.pod_name)
+
+        async def body() -> None:
+            context = make_context(config, api, cluster_uid=cluster_uid, version=version)
+            try:
+                await lead(context)
+            finally:
+                await context.locations.close()
+
+        await _until_signalled(serve(config.port, ready=lambda: None), elector.run(body))
+
+
+async def _until_signalled(*work: Any) -> None:
+    """Run until SIGTERM or SIGINT, then cancel and wait: the Lease is released on the way out."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(item) for item in work]
+        await stop.wait()
+        log.info("stopping")
+        for task in running:
+            task.cancel()

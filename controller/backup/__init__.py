@@ -1,0 +1,1 @@
+"""Backups: selection, planning, node jobs, API objects, the manifest."""

@@ -1,0 +1,185 @@
+"""The first step of a backup: decide everything, claim the name, keep the plan, make the jobs.
+
+Nothing is written anywhere before validation has ended: a Backup that asks for what is not there
+fails with one sentence and has touched nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ararat import naming
+from ararat.api import Backup
+from ararat.api.backup import BackupPhase, BackupStatus
+from ararat.api.base import utcnow
+from ararat.api.manifest import Coverage
+from ararat.api.names import LOCATION
+from ararat.api.nodejob import RepositoryReference
+from ararat.concurrency import for_each
+from ararat.errors import AccessDenied, Conflict, InvalidSpec
+from ararat.human import plural
+from controller.backup import store
+from controller.backup.jobs import build_job, job_name
+from controller.backup.outcome import count_coverage
+from controller.backup.plan import BackupPlan, make_plan
+from controller.backup.queueing import blocked_by
+from controller.backup.run import BACKUPS, JOBS, Look
+from controller.context import Context
+from controller.location.open import OpenLocation
+
+#: Seconds until a queued backup is looked at again, should no event bring it up sooner.
+_QUEUED_SECONDS = 10.0
+_CREATE_AT_ONCE = 16
+
+
+def location_name(context: Context, backup: Backup) -> str:
+    """The location that a backup goes to. Raises InvalidSpec: none is named or default."""
+    named = backup.status.location or backup.spec.location
+    if named:
+        return named
+    defaults = sorted(
+        str(raw["metadata"]["name"])
+        for raw in context.locations_informer.items()
+        if raw["spec"].get("default")
+    )
+    if len(defaults) == 1:
+        return defaults[0]
+    if defaults:
+        raise InvalidSpec(
+            f"several locations are default ({', '.join(defaults)}): name one in spec.location",
+            reason="AmbiguousLocation",
+        )
+    raise InvalidSpec(
+        "no location is named and none is the default: see `ararat location get`",
+        reason="LocationNotFound",
+    )
+
+
+async def begin(
+    look: Look, *, beginning: Callable[[], Mapping[str, frozenset[str]]]
+) -> float | None:
+    """Take a New or Queued backup to InProgress, or leave it Queued.
+
+    ``beginning``: what other backups that this process began have taken (see queueing).
+
+    Raises InvalidSpec, AccessDenied, NotFound, Conflict, WrongKey (the backup fails), Retryable.
+    """
+    context, backup = look.context, look.backup
+    location = await context.location(location_name(context, backup))
+    if location.resource.read_only:
+        raise AccessDenied(
+            f"location {location.name} is ReadOnly: backups can only be restored from it",
+            reason="LocationReadOnly",
+        )
+    plan = await make_plan(context, backup)
+    others = _others(context)
+    waiting_for = blocked_by(backup, plan.namespaces, others, beginning=beginning())
+    if waiting_for is not None:
+        message = f"waits for backup {waiting_for}, which holds some of the same namespaces"
+        if backup.status.message != message:
+            await look.patch({"phase": BackupPhase.QUEUED.value, "message": message})
+        return _QUEUED_SECONDS
+    look.memory.namespaces = frozenset(plan.namespaces)  # nothing is awaited since the question
+    await store.claim_name(
+        location,
+        backup,
+        cluster_uid=context.cluster_uid,
+        live_uids=frozenset(other.uid for other in others) - {backup.uid},
+    )
+    plan = await store.write_plan(location, backup, plan)
+    await look.set_finalizer(present=True)
+    await context.api.patch(
+        BACKUPS,
+        backup.name,
+        {"metadata": {"labels": {LOCATION: naming.label_value(location.name)}}},
+        namespace=backup.metadata.namespace,
+    )
+    await _announce(look, location, plan)
+    look.memory.plan = plan
+    return None
+
+
+async def create_jobs(look: Look, location: OpenLocation, plan: BackupPlan) -> None:
+    """The node jobs of the plan; those that exist already stay as they are."""
+    context, backup = look.context, look.backup
+    made = look.jobs().keys()
+    wanted = [
+        v
+        for v in plan.volumes
+        if v.coverage is Coverage.BACKED_UP and job_name(backup, v) not in made
+    ]
+    references: dict[str, RepositoryReference] = {}
+    for namespace in sorted({v.pod.namespace for v in wanted}):
+        current = await context.repositories.volumes(location, namespace)
+        references[namespace] = await context.repository_reference(
+            owner=backup,
+            location=location,
+            directory=current.directory,
+            repository_name=current.repository_name,
+            key_id=current.key_id,
+        )
+
+    async def create(body: dict[str, Any]) -> None:
+        try:
+            await context.api.create(JOBS, body, namespace=context.namespace)
+        except Conflict:
+            return  # made before: by this controller, or by one that was killed
+        look.log.info("node job created", job=body["metadata"]["name"])
+
+    bodies = [
+        build_job(
+            backup,
+            volume,
+            namespace=context.namespace,
+            cluster_uid=context.cluster_uid,
+            repository=references[volume.pod.namespace],
+        )
+        for volume in wanted
+    ]
+    await for_each(bodies, create, at_once=_CREATE_AT_ONCE)
+
+
+async def _announce(look: Look, location: OpenLocation, plan: BackupPlan) -> None:
+    to_read = sum(v.coverage is Coverage.BACKED_UP for v in plan.volumes)
+    look.log.info(
+        "backup began", location=location.name, namespaces=plan.namespaces, volumes=to_read
+    )
+    for volume in plan.volumes:
+        if volume.coverage is not Coverage.BACKED_UP:
+            look.log.info(
+                "volume not read",
+                volume=volume.id,
+                coverage=volume.coverage.value,
+                reason=volume.reason,
+                message=volume.message,
+            )
+    counts = count_coverage(plan.volumes)
+    # Before anything was read nothing is backed up; the text says what is to be.
+    counts = counts.model_copy(
+        update={"backed_up": 0, "text": counts.text.replace("backed up", "to read")}
+    )
+    status = BackupStatus(
+        phase=BackupPhase.IN_PROGRESS,
+        start_time=utcnow(),
+        location=location.name,
+        namespaces=plan.namespaces[:100],
+        namespace_count=len(plan.namespaces),
+        coverage=counts,
+    )
+    await look.patch({**status.to_dict(), "message": None})
+    await look.context.events.event(
+        look.raw, reason="BackupStarted", message=f"reading {plural(to_read, 'volume')}"
+    )
+
+
+def _others(context: Context) -> list[Backup]:
+    found = []
+    for raw in context.backups.items():
+        try:
+            found.append(Backup.parse(raw))
+        except ValidationError:
+            continue  # its own look at it says what is wrong
+    return found

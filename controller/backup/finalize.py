@@ -1,0 +1,180 @@
+"""The end of a backup: everything promised is looked up once more, then the manifest commits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import ararat
+from ararat.api import Backup, PodVolumeBackup
+from ararat.api.backup import BackupPhase, BackupStatus, ObjectsResult
+from ararat.api.base import ConditionStatus, utcnow, with_condition
+from ararat.api.manifest import Manifest, ManifestRepository, ManifestVolume
+from ararat.errors import Damaged
+from ararat.human import plural, size
+from ararat.restic.models import Access
+from ararat.restic.session import open_repository
+from controller.backup import store
+from controller.backup.jobs import job_name, sum_progress
+from controller.backup.outcome import (
+    STATUS_LIMIT,
+    conclude,
+    missing_snapshots,
+    volume_result,
+    without_snapshot,
+)
+from controller.backup.plan import BackupPlan
+from controller.backup.run import Look
+from controller.context import Context
+from controller.location.open import OpenLocation
+from controller.repository.ensure import password_of
+
+
+async def commit(
+    look: Look,
+    location: OpenLocation,
+    plan: BackupPlan,
+    jobs: Mapping[str, PodVolumeBackup],
+) -> Manifest:
+    """Verify, write log and results, write the manifest and read it back.
+
+    Raises Damaged where the API objects' snapshot is not there: without it there is no backup.
+    """
+    context, backup, log = look.context, look.backup, look.log
+    volumes = [
+        volume_result(v, jobs.get(job_name(backup, v)), cluster_uid=context.cluster_uid)
+        for v in plan.volumes
+    ]
+    objects = backup.status.objects or ObjectsResult()
+    repositories = await _repositories(context, location, volumes)
+    listed = {
+        repository.directory: await _listed(context, location, backup, repository)
+        for repository in repositories
+    }
+    if objects.snapshot_id not in listed.get(objects.directory, ()):
+        raise Damaged(
+            f"the snapshot of the API objects ({objects.snapshot_id}) is not in its repository",
+            reason="SnapshotMissing",
+        )
+    for lost in missing_snapshots(volumes, listed):
+        log.error("snapshot missing", volume=lost.id, snapshot=lost.snapshot_id)
+        volumes[volumes.index(lost)] = without_snapshot(lost)
+    outcome = conclude(
+        volumes,
+        objects_failures=backup.status.failures,
+        warnings=backup.status.warnings,
+    )
+    manifest = Manifest(
+        ararat_version=ararat.__version__,
+        backup=backup.name,
+        backup_uid=backup.uid,
+        cluster_uid=context.cluster_uid,
+        cluster_version=context.cluster_version,
+        location_id=location.location_id,
+        spec=backup.spec,
+        phase=outcome.phase,
+        start_time=backup.status.start_time or utcnow(),
+        completion_time=utcnow(),
+        namespaces=plan.namespaces,
+        objects=objects,
+        repositories=repositories,
+        volumes=list(outcome.volumes),
+        coverage=outcome.coverage,
+        failures=list(outcome.failures),
+        warnings=list(outcome.warnings),
+    )
+    log.info(
+        "backup ends",
+        phase=outcome.phase.value,
+        coverage=outcome.coverage.text,
+        processed=size(outcome.bytes_processed),
+        stored=size(outcome.bytes_stored),
+    )
+    await store.write_run(
+        location, backup, log=log.encode(), results={"manifest": manifest.to_dict()}
+    )
+    return await store.commit(location, manifest)
+
+
+async def finish(look: Look, manifest: Manifest) -> None:
+    """Say in status what the committed manifest says."""
+    backup = look.backup
+    outcome = conclude(manifest.volumes, objects_failures=(), warnings=())
+    good = manifest.phase is BackupPhase.COMPLETED
+    message = _message(manifest)
+    jobs = look.jobs().values()
+    status = BackupStatus(
+        phase=manifest.phase,
+        start_time=manifest.start_time,
+        completion_time=manifest.completion_time,
+        location=backup.status.location,
+        namespaces=manifest.namespaces[:100],
+        namespace_count=len(manifest.namespaces),
+        coverage=manifest.coverage,
+        objects=manifest.objects,
+        progress=sum_progress(jobs) if jobs else backup.status.progress,
+        bytes_processed=outcome.bytes_processed,
+        bytes_stored=outcome.bytes_stored,
+        failures=manifest.failures[:STATUS_LIMIT],
+        failure_count=len(manifest.failures),
+        warnings=manifest.warnings[:STATUS_LIMIT],
+        message=message,
+        conditions=with_condition(
+            backup.status.conditions,
+            type="Succeeded",
+            status=ConditionStatus.TRUE if good else ConditionStatus.FALSE,
+            reason="Completed" if good else "VolumesFailed",
+            message=message,
+        ),
+    )
+    await look.patch(status.to_dict())
+    look.log.info("backup ended", phase=manifest.phase.value)
+    await look.context.events.event(
+        look.raw,
+        reason=f"Backup{manifest.phase.value}",
+        message=message,
+        type="Normal" if good else "Warning",
+    )
+
+
+def _message(manifest: Manifest) -> str:
+    if manifest.failures:
+        first = manifest.failures[0]
+        more = len(manifest.failures) - 1
+        tail = f" (and {plural(more, 'more failure')})" if more else ""
+        return f"{first.object}: {first.message}{tail}"
+    stored = sum(v.summary.bytes_stored for v in manifest.volumes if v.summary)
+    return f"{plural(manifest.objects.count, 'object')}, {size(stored)} of new data stored"
+
+
+async def _repositories(
+    context: Context, location: OpenLocation, volumes: Sequence[ManifestVolume]
+) -> list[ManifestRepository]:
+    currents = [await context.repositories.objects(location)]
+    namespaces = sorted({v.namespace for v in volumes if v.directory})
+    currents += [await context.repositories.volumes(location, ns) for ns in namespaces]
+    return [
+        ManifestRepository(
+            directory=current.directory,
+            key_id=current.key_id,
+            repository_name=current.repository_name,
+        )
+        for current in currents
+    ]
+
+
+async def _listed(
+    context: Context, location: OpenLocation, backup: Backup, repository: ManifestRepository
+) -> frozenset[str]:
+    """Full IDs of this backup's snapshots, as the repository lists them now."""
+    async with open_repository(
+        store=location.store,
+        directory=repository.directory,
+        password=password_of(location, repository.repository_name),
+        key_id=repository.key_id,
+        access=Access.READ_ONLY,
+        owner=context.lock_owner(f"finalize-{backup.uid}"),
+        cache_dir=context.cache_dir,
+        scratch_dir=context.scratch_dir,
+    ) as restic:
+        snapshots = await restic.snapshots(tags=(f"backup={backup.uid}",))
+    return frozenset(snapshot.id for snapshot in snapshots)

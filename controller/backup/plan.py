@@ -1,0 +1,101 @@
+"""The plan of one backup: what the cluster has now, turned into volumes and kinds.
+
+The plan is made once, stored in the location before anything is done, and read back by whoever
+goes on after a crash: pods that come and go meanwhile do not change what was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ararat.api import Backup
+from ararat.api.base import Model
+from ararat.errors import InvalidSpec
+from ararat.kube.api import KubeApi
+from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
+from controller.context import Context
+
+from .selection import match_namespaces, match_resources, wanted
+from .volumes import ClusterView, PlannedVolume, plan_volumes
+
+
+class BackupPlan(Model):
+    backup_uid: str
+    namespaces: list[str]
+    #: Every namespace of the cluster is meant.
+    everything: bool
+    volumes: list[PlannedVolume]
+    warnings: list[str]
+
+
+async def make_plan(context: Context, backup: Backup) -> BackupPlan:
+    """Look at the cluster and decide.
+
+    Raises InvalidSpec (what is asked for does not fit the cluster), and the API's errors.
+    """
+    api = context.api
+    own = frozenset({context.namespace, context.keys_namespace})
+    existing = [
+        ns["metadata"]["name"]
+        async for ns in api.list(NAMESPACES)
+        if not ns["metadata"].get("deletionTimestamp")
+    ]
+    for pattern in backup.spec.included_namespaces:
+        if pattern in own:
+            raise InvalidSpec(
+                f"includedNamespaces: {pattern} is Ararat's own, which a backup does not hold: "
+                "keep its key with `ararat key export`",
+                reason="OwnNamespace",
+            )
+    namespaces = match_namespaces(existing, backup.spec, never=own)
+    discovery = await api.discover()
+    match_resources(discovery.resources, backup.spec)  # a misspelt kind is an error now, not later
+    everything = set(namespaces) == set(existing) - own
+    return BackupPlan(
+        backup_uid=backup.uid,
+        namespaces=namespaces,
+        everything=everything,
+        volumes=await _volumes(context, backup, namespaces, everything=everything),
+        warnings=[
+            f"API group {group} could not be reached; its objects are not in this backup"
+            for group in discovery.failed_groups
+        ],
+    )
+
+
+async def _volumes(
+    context: Context, backup: Backup, namespaces: Sequence[str], *, everything: bool
+) -> list[PlannedVolume]:
+    api = context.api
+    scopes: Sequence[str | None] = [None] if everything else namespaces
+    chosen = frozenset(namespaces)
+    pods, claims = [], {}
+    for scope in scopes:
+        pods += [
+            pod
+            async for pod in api.list(PODS, namespace=scope)
+            if pod["metadata"]["namespace"] in chosen and _pod_wanted(backup, pod)
+        ]
+        async for claim in api.list(PVCS, namespace=scope):
+            if claim["metadata"]["namespace"] in chosen:
+                claims[(claim["metadata"]["namespace"], claim["metadata"]["name"])] = claim
+    bound = {claim["spec"].get("volumeName") for claim in claims.values()}
+    volumes = {
+        pv["metadata"]["name"]: pv async for pv in api.list(PVS) if pv["metadata"]["name"] in bound
+    }
+    ready = frozenset(node for node, up in context.agent_readiness().items() if up)
+    view = ClusterView(pods=pods, claims=claims, volumes=volumes, agent_nodes=ready)
+    return plan_volumes(view, backup.spec.volumes.default_policy)
+
+
+def _pod_wanted(backup: Backup, pod: Mapping[str, Any]) -> bool:
+    # A terminating pod is looked at all the same: its volume must not vanish from coverage.
+    metadata = {k: v for k, v in pod["metadata"].items() if k != "deletionTimestamp"}
+    return wanted(backup.spec, {"metadata": metadata})
+
+
+async def current_cluster_uid(api: KubeApi) -> str:
+    """What stands for this cluster: the UID of its kube-system namespace."""
+    namespace = await api.get(NAMESPACES, "kube-system")
+    return str(namespace["metadata"]["uid"])

@@ -1,0 +1,166 @@
+"""One look at one backup: what the steps of the reconciler share, and how they write status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ararat.api import Backup, PodVolumeBackup
+from ararat.api.backup import BackupPhase
+from ararat.api.base import ConditionStatus, utcnow, with_condition
+from ararat.api.names import FINALIZER
+from ararat.api.nodejob import JobPhase
+from ararat.errors import AraratError
+from ararat.kube.resources import of as resource_of
+from ararat.kube.status import patch_status
+from controller.backup import store
+from controller.backup.plan import BackupPlan
+from controller.backup.watchdog import AgentWatchdog
+from controller.context import Context
+from controller.runlog import RunLog
+
+BACKUPS = resource_of(Backup)
+JOBS = resource_of(PodVolumeBackup)
+#: How long the cache may lag behind a phase that was written.
+_LAG_SECONDS = 30.0
+#: For storing the log of a backup that failed or was cancelled.
+_LOG_SECONDS = 20.0
+
+
+@dataclass
+class Memory:
+    """What this process remembers of a backup under way; all of it can be found again."""
+
+    uid: str = ""
+    #: The phase written last, and when (monotonic): the cache may not show it yet.
+    phase: BackupPhase | None = None
+    phase_at: float = 0.0
+    #: Namespaces that it began with, before its status says so to the others.
+    namespaces: frozenset[str] = frozenset()
+    #: It was seen that no manifest has been committed, and this process has not tried since.
+    uncommitted: bool = False
+    plan: BackupPlan | None = None
+    jobs_created: bool = False
+    objects: asyncio.Task[Any] | None = None
+    watchdog: AgentWatchdog = field(default_factory=AgentWatchdog)
+    seen: dict[str, JobPhase] = field(default_factory=dict)
+    last_progress: float = 0.0
+    failing_since: float | None = None
+    #: The last collection of API objects ended with an error to retry.
+    objects_failed: bool = False
+
+    def ahead_of(self, shown: BackupPhase) -> bool:
+        """Whether the cache shows an older phase than was written a moment ago.
+
+        Acting on it would do a step twice, or bring an ended backup back to life. Not believed for
+        ever: whoever turns a phase back by hand is obeyed in the end.
+        """
+        if self.phase is None or time.monotonic() - self.phase_at > _LAG_SECONDS:
+            return False
+        order = list(BackupPhase)
+        return order.index(shown) < order.index(self.phase)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A backup as it is now, and everything needed to act on it."""
+
+    context: Context
+    raw: dict[str, Any]
+    backup: Backup
+    memory: Memory
+    log: RunLog
+
+    @property
+    def cancelled(self) -> bool:
+        deleted = self.backup.metadata.deletion_timestamp is not None
+        return self.backup.spec.cancel or deleted
+
+    async def patch(self, status: dict[str, Any]) -> None:
+        await patch_status(self.context.api, BACKUPS, self.raw, status)
+        if "phase" in status:
+            self.memory.phase = BackupPhase(status["phase"])
+            self.memory.phase_at = time.monotonic()
+
+    def jobs(self) -> dict[str, PodVolumeBackup]:
+        """The node jobs that the cache shows, by name."""
+        found = self.context.pod_volume_backups.by_index("backup-uid", self.backup.uid)
+        return {job["metadata"]["name"]: PodVolumeBackup.parse(job) for job in found}
+
+    def note_changes(self, jobs: dict[str, PodVolumeBackup]) -> None:
+        """Log each job whose phase moved since the last look."""
+        for name, job in jobs.items():
+            if self.memory.seen.get(name) is job.status.phase:
+                continue
+            self.memory.seen[name] = job.status.phase
+            pod = job.spec.pod
+            fields = {
+                "job": name,
+                "volume": f"{pod.namespace}/{pod.name}/{job.spec.volume}",
+                "node": job.spec.node,
+                "phase": job.status.phase.value,
+            }
+            if job.status.message:
+                fields["message"] = job.status.message
+            if job.status.snapshot_id:
+                fields["snapshot"] = job.status.snapshot_id
+            self.log.info("node job", **fields)
+
+    async def set_finalizer(self, *, present: bool) -> None:
+        """Hold the object, or let it go. Raises ApiConflict: it moved on, look again."""
+        held = set(self.backup.metadata.finalizers)
+        wanted = held | {FINALIZER} if present else held - {FINALIZER}
+        if wanted == held:
+            return
+        await self.context.api.patch(
+            BACKUPS,
+            self.backup.name,
+            {
+                "metadata": {
+                    "finalizers": sorted(wanted),
+                    "resourceVersion": self.backup.metadata.resource_version,
+                }
+            },
+            namespace=self.backup.metadata.namespace,
+        )
+
+    async def end(self, phase: BackupPhase, *, reason: str, message: str) -> None:
+        """End a backup that leaves no manifest."""
+        self.log.error("backup ended", phase=phase.value, reason=reason, message=message)
+        begun = self.backup.status.phase in (BackupPhase.IN_PROGRESS, BackupPhase.FINALIZING)
+        if begun and reason != "BackupExists":  # before that, the name is not ours
+            await self._keep_log(phase, reason=reason, message=message)
+        conditions = with_condition(
+            self.backup.status.conditions,
+            type="Succeeded",
+            status=ConditionStatus.FALSE,
+            reason=reason,
+            message=message,
+        )
+        await self.patch(
+            {
+                "phase": phase.value,
+                "message": message,
+                "completionTime": utcnow().isoformat(),
+                "conditions": [c.to_dict() for c in conditions],
+            }
+        )
+        await self.context.events.event(
+            self.raw, reason=f"Backup{phase.value}", message=message, type="Warning"
+        )
+
+    async def _keep_log(self, phase: BackupPhase, *, reason: str, message: str) -> None:
+        """Best effort: the store may be what the backup failed for."""
+        try:
+            async with asyncio.timeout(_LOG_SECONDS):
+                location = await self.context.location(self.backup.status.location or "")
+                await store.write_run(
+                    location,
+                    self.backup,
+                    log=self.log.encode(),
+                    results={"phase": phase.value, "reason": reason, "message": message},
+                )
+        except (AraratError, TimeoutError) as exc:
+            self.log.warning("log not stored", error=str(exc))

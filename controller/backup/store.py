@@ -1,0 +1,136 @@
+"""What a backup writes to its location besides repositories: begin, plan, log, results, manifest.
+
+``begin.json`` claims the name, ``manifest.json`` is the commit point. Both are create-only: two
+controllers, or one that was killed and came back, cannot make two backups of one name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+
+from ararat import layout
+from ararat.api import Backup
+from ararat.api.manifest import Manifest, decode_manifest
+from ararat.errors import Conflict, Damaged, NotFound
+from ararat.keys import manifest_mac_key
+from controller.location.open import OpenLocation
+
+from .plan import BackupPlan
+
+
+async def claim_name(
+    location: OpenLocation, backup: Backup, *, cluster_uid: str, live_uids: frozenset[str]
+) -> None:
+    """Claim the backup's name in the location; idempotent for the same backup.
+
+    A name left by a backup of this cluster that never got a manifest and whose object is gone
+    (``live_uids`` has all that are left) is taken over. Raises Conflict.
+    """
+    name = layout.backup_begin(backup.name)
+    body = json.dumps({"uid": backup.uid, "cluster": cluster_uid}).encode()
+    try:
+        await location.store.put(name, body, create_only=True)
+        return
+    except Conflict:
+        pass
+    info = await location.store.head(name)
+    taken = Conflict(
+        f"location {location.name} already has a backup called {backup.name}: choose another name",
+        reason="BackupExists",
+    )
+    try:
+        begun = dict(json.loads(await location.store.get(name)))
+    except (ValueError, TypeError) as exc:
+        raise taken from exc  # not ours to judge: whoever wrote it has the name
+    if begun.get("uid") == backup.uid:
+        return
+    abandoned = begun.get("cluster") == cluster_uid and begun.get("uid") not in live_uids
+    if not abandoned or await _exists(location, layout.backup_manifest(backup.name)):
+        raise taken
+    try:
+        await location.store.put(name, body, if_match=info.etag)
+    except Conflict as exc:
+        raise taken from exc
+
+
+def _plan_name(backup: Backup) -> str:
+    return f"{layout.BACKUPS}/{backup.name}/plan.json.gz"
+
+
+async def write_plan(location: OpenLocation, backup: Backup, plan: BackupPlan) -> BackupPlan:
+    """Keep the plan; returns the one that stands, which a killed controller may have left."""
+    standing = await read_plan(location, backup)
+    if standing is not None:
+        return standing
+    data = gzip.compress(json.dumps(plan.to_dict(), ensure_ascii=False).encode(), mtime=0)
+    await location.store.put(_plan_name(backup), data)
+    return plan
+
+
+async def read_plan(location: OpenLocation, backup: Backup) -> BackupPlan | None:
+    """The plan of this very backup, if it was kept."""
+    try:
+        data = await location.store.get(_plan_name(backup))
+    except NotFound:
+        return None
+    try:
+        plan = BackupPlan.model_validate_json(gzip.decompress(data))
+    except (OSError, EOFError, zlib.error, ValueError) as exc:
+        raise Damaged(
+            f"the plan of backup {backup.name} in location {location.name} is not readable"
+        ) from exc
+    return plan if plan.backup_uid == backup.uid else None
+
+
+async def write_run(
+    location: OpenLocation, backup: Backup, *, log: bytes, results: dict[str, object]
+) -> None:
+    """The log and the results in full; written before the manifest, rewritten freely until then."""
+    await location.store.put(layout.backup_log(backup.name), log)
+    packed = gzip.compress(json.dumps(results, ensure_ascii=False).encode(), mtime=0)
+    await location.store.put(layout.backup_results(backup.name), packed)
+
+
+async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
+    """Write the manifest and read it back.
+
+    Returns the manifest that stands: a former run of the same backup may have committed already.
+    Raises Conflict: the name has the manifest of another backup. Raises Damaged: what was read
+    back is not what was written.
+    """
+    key = manifest_mac_key(location.master, location.location_id)
+    name = layout.backup_manifest(manifest.backup)
+    data = manifest.encode(key)
+    try:
+        await location.store.put(name, data, create_only=True)
+    except Conflict:
+        standing = decode_manifest(await location.store.get(name), key)
+        if standing.backup_uid != manifest.backup_uid:
+            raise Conflict(
+                f"location {location.name} already has a backup called {manifest.backup}",
+                reason="BackupExists",
+            ) from None
+        return standing
+    if await location.store.get(name) != data:
+        raise Damaged(f"the manifest of {manifest.backup} reads back differently than written")
+    return manifest
+
+
+async def committed(location: OpenLocation, backup: Backup) -> Manifest | None:
+    """The manifest of this very backup, if it was committed."""
+    try:
+        data = await location.store.get(layout.backup_manifest(backup.name))
+    except NotFound:
+        return None
+    manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+    return manifest if manifest.backup_uid == backup.uid else None
+
+
+async def _exists(location: OpenLocation, name: str) -> bool:
+    try:
+        await location.store.head(name)
+    except NotFound:
+        return False
+    return True

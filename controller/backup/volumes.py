@@ -1,0 +1,378 @@
+"""Which volumes a backup reads, by which pod, and what becomes of the others. Pure.
+
+Problem: "Completed" over data that nobody read is the worst thing a backup can say.
+Decision: every file volume of every pod in a chosen namespace, and every claim there, ends up in
+the plan exactly once: read by a node job, skipped with a reason, failed with a reason, or
+unprotected because nobody asked for it. A claim that several pods mount is read once, by the pod
+that is most surely able to (running, ready, on a node with an agent). A volume name in the
+annotation that the pod does not have is an error before anything starts.
+Limits: configuration volumes (secret, configMap, projected, downwardAPI) are API objects, not
+files, and are listed only where somebody asks for them by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ararat.api.backup import VolumePolicy
+from ararat.api.base import Model
+from ararat.api.manifest import Coverage
+from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE_FROM_BACKUP
+from ararat.api.nodejob import ClaimReference, PodReference
+from ararat.errors import InvalidSpec
+
+_CONFIGURATION = frozenset({"secret", "configMap", "projected", "downwardAPI"})
+#: Kinds of volume that live and die with their pod.
+_POD_LIFETIME = frozenset({"emptyDir", "ephemeral"})
+_OPTED_OUT = ("Excluded", f"its claim has the label {EXCLUDE_FROM_BACKUP}=true")
+Raw = Mapping[str, Any]
+
+
+class PlannedVolume(Model):
+    """One volume, and what is to become of it.
+
+    ``coverage`` is BACKED_UP for a volume that a node job is to read: the job decides in the end.
+    """
+
+    pod: PodReference
+    node: str
+    volume: str
+    volume_type: str
+    coverage: Coverage
+    reason: str = ""
+    message: str = ""
+    claim: ClaimReference | None = None
+    storage_class: str | None = None
+    access_modes: tuple[str, ...] = ()
+    capacity: str | None = None
+    owner_kind: str = ""
+    owner_name: str = ""
+    ordinal: str = ""
+    fs_group: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.pod.namespace}/{self.pod.name or '-'}/{self.volume}"
+
+    def host(self, cluster_uid: str) -> str:
+        """The identity restic knows this volume by: survives new pods, nodes and PV names."""
+        base = f"{cluster_uid}/{self.pod.namespace}"
+        if self.claim is not None and self.volume_type != "ephemeral":
+            return f"{base}/pvc/{self.claim.name}"
+        kind, owner = self.owner_kind or "Pod", self.owner_name or self.pod.name
+        return f"{base}/pod/{kind}/{owner}/{self.ordinal or '0'}/{self.volume}"
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """What the planner looks at."""
+
+    pods: Sequence[Raw]
+    #: By (namespace, name).
+    claims: Mapping[tuple[str, str], Raw]
+    #: By name.
+    volumes: Mapping[str, Raw]
+    #: Nodes that have a Ready agent: of several pods that mount a claim, one there reads it.
+    agent_nodes: frozenset[str]
+
+
+def plan_volumes(view: ClusterView, policy: VolumePolicy) -> list[PlannedVolume]:
+    """Every volume met, in a stable order.
+
+    Raises InvalidSpec: an annotation names a volume that its pod does not have.
+    """
+    planned: list[PlannedVolume] = []
+    of_claims: dict[tuple[str, str], list[_Mount]] = {}
+    mistakes: list[str] = []
+    for pod in sorted(view.pods, key=lambda p: (_ns(p), _name(p))):
+        asked, excluded = requested(pod), _listed(pod, BACKUP_VOLUMES_EXCLUDES)
+        mistakes += unknown_volumes(pod)
+        for volume in pod["spec"].get("volumes") or []:
+            name = volume["name"]
+            named = name in asked
+            refused = name in excluded and not named
+            wanted = named or (policy is VolumePolicy.OPT_OUT and not refused)
+            mount = _Mount(pod, volume, named=named, refused=refused, wanted=wanted)
+            claim_name = _claim_of(pod, volume)
+            if claim_name is not None:
+                of_claims.setdefault((_ns(pod), claim_name), []).append(mount)
+            elif named or volume_type(volume) not in _CONFIGURATION:
+                planned.append(_decide(view, mount))
+    if mistakes:
+        raise InvalidSpec("; ".join(mistakes), reason="UnknownVolume")
+    planned += [_of_claim(view, mounts) for mounts in of_claims.values()]
+    planned += [
+        _unmounted(namespace, claim)
+        for (namespace, name), claim in view.claims.items()
+        if (namespace, name) not in of_claims
+    ]
+    return sorted(planned, key=lambda v: (v.pod.namespace, v.pod.name, v.volume))
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """A volume in a pod, and what is asked about it."""
+
+    pod: Raw
+    volume: Raw
+    #: An annotation names it.
+    named: bool
+    #: An annotation excludes it.
+    refused: bool
+    #: It is to be read: named, or the policy says so.
+    wanted: bool
+
+
+def _of_claim(view: ClusterView, mounts: Sequence[_Mount]) -> PlannedVolume:
+    """The one entry of a claim: where one pod asks for it, any pod that has it may read it."""
+    named, wanted = any(m.named for m in mounts), any(m.wanted for m in mounts)
+    entries = [(m, _decide(view, replace(m, named=named, wanted=wanted))) for m in mounts]
+    return max(entries, key=lambda e: _rank(view, *e))[1]
+
+
+def requested(pod: Raw) -> set[str]:
+    """The volumes that the pod's annotations name, whatever spelling of the key is used."""
+    return _listed(pod, BACKUP_VOLUMES)
+
+
+def unknown_volumes(pod: Raw) -> list[str]:
+    """A sentence for each volume that the annotation names and the pod does not have."""
+    has = {volume["name"] for volume in pod["spec"].get("volumes") or []}
+    annotations = pod["metadata"].get("annotations") or {}
+    found = []
+    for key in (*BACKUP_VOLUMES, *BACKUP_VOLUMES_EXCLUDES):
+        for name in sorted(_split(annotations.get(key, "")) - has):
+            known = ", ".join(sorted(has)) or "none"
+            found.append(
+                f"pod {_ns(pod)}/{_name(pod)}: annotation {key} names volume {name!r}, "
+                f"which the pod does not have (it has: {known})"
+            )
+    return found
+
+
+def volume_type(volume: Raw) -> str:
+    """The key that says what the volume is (``emptyDir``, ``persistentVolumeClaim``, ...)."""
+    return next((key for key in volume if key != "name"), "emptyDir")
+
+
+def claims_of(pod: Raw) -> set[str]:
+    """Names of the claims that the pod's volumes stand on."""
+    names = (_claim_of(pod, volume) for volume in pod["spec"].get("volumes") or [])
+    return {name for name in names if name is not None}
+
+
+def _listed(pod: Raw, keys: Iterable[str]) -> set[str]:
+    annotations = pod["metadata"].get("annotations") or {}
+    return set().union(*(_split(annotations.get(key, "")) for key in keys))
+
+
+def _split(text: str) -> set[str]:
+    return {part.strip() for part in text.split(",") if part.strip()}
+
+
+def _claim_of(pod: Raw, volume: Raw) -> str | None:
+    if "persistentVolumeClaim" in volume:
+        return str(volume["persistentVolumeClaim"]["claimName"])
+    if "ephemeral" in volume:
+        return f"{_name(pod)}-{volume['name']}"
+    return None
+
+
+def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
+    pod, volume, named = mount.pod, mount.volume, mount.named
+    kind = volume_type(volume)
+    claim_name = _claim_of(pod, volume)
+    claim = view.claims.get((_ns(pod), claim_name)) if claim_name else None
+
+    def entry(coverage: Coverage, reason: str = "", message: str = "") -> PlannedVolume:
+        owner_kind, owner_name, ordinal = owner_of(pod)
+        return PlannedVolume(
+            pod=PodReference(namespace=_ns(pod), name=_name(pod), uid=pod["metadata"]["uid"]),
+            node=pod["spec"].get("nodeName") or "",
+            volume=volume["name"],
+            volume_type=kind,
+            coverage=coverage,
+            reason=reason,
+            message=message,
+            claim=_claim_reference(claim) if claim else None,
+            storage_class=(claim or {}).get("spec", {}).get("storageClassName"),
+            access_modes=tuple((claim or {}).get("spec", {}).get("accessModes") or ()),
+            capacity=_capacity(claim),
+            owner_kind=owner_kind,
+            owner_name=owner_name,
+            ordinal=ordinal,
+            fs_group="fsGroup" in (pod["spec"].get("securityContext") or {}),
+        )
+
+    if claim is not None and _opted_out(claim):
+        return entry(Coverage.SKIPPED, *_OPTED_OUT)
+    if not mount.wanted:
+        if mount.refused:
+            return entry(
+                Coverage.SKIPPED, "Excluded", f"an annotation of pod {_name(pod)} excludes it"
+            )
+        if kind == "hostPath":
+            return entry(Coverage.SKIPPED, "HostPath", "a directory of the node, not a volume")
+        if kind in _POD_LIFETIME:
+            return entry(Coverage.SKIPPED, "NotRequested", "lives and dies with its pod")
+        return entry(
+            Coverage.UNPROTECTED,
+            "NotRequested",
+            f"no annotation of pod {_name(pod)} names it",
+        )
+    if kind in _CONFIGURATION:
+        return entry(Coverage.SKIPPED, "NotFiles", f"a {kind} is kept as an API object")
+    if kind == "hostPath":
+        if named:
+            return entry(
+                Coverage.FAILED, "HostPath", "hostPath volumes are not read: use a claim instead"
+            )
+        return entry(Coverage.SKIPPED, "HostPath", "a directory of the node, not a volume")
+    if claim_name is not None:
+        problem = _claim_problem(view, claim, claim_name)
+        if problem is not None:
+            return entry(Coverage.FAILED, *problem)
+    if not _used(pod, volume["name"]):
+        message = f"no container of pod {_name(pod)} mounts it, so the kubelet does not set it up"
+        if named:
+            return entry(Coverage.FAILED, "VolumeNotUsed", message)
+        # Nobody named it: a pod's own volume is empty then, a claim is one that no pod mounts.
+        unused = Coverage.SKIPPED if kind in _POD_LIFETIME else Coverage.UNPROTECTED
+        return entry(unused, "VolumeNotUsed", message)
+    problem = _pod_problem(pod)
+    if problem is not None:
+        reason, message = problem
+        if reason != "PodFinished":
+            return entry(Coverage.FAILED, reason, message)
+        # A claim outlives its pod, with data that nobody reads.
+        lasting = claim_name is not None and kind not in _POD_LIFETIME
+        return entry(Coverage.UNPROTECTED if lasting else Coverage.SKIPPED, reason, message)
+    return entry(Coverage.BACKED_UP)
+
+
+def _used(pod: Raw, volume: str) -> bool:
+    containers = (pod["spec"].get("initContainers") or []) + (pod["spec"].get("containers") or [])
+    return any(
+        mount["name"] == volume
+        for container in containers
+        for mount in (container.get("volumeMounts") or [])
+    ) or any(
+        device["name"] == volume
+        for container in containers
+        for device in (container.get("volumeDevices") or [])
+    )
+
+
+def _pod_problem(pod: Raw) -> tuple[str, str] | None:
+    phase, name = (pod.get("status") or {}).get("phase", "Unknown"), _name(pod)
+    if phase in ("Succeeded", "Failed"):
+        return "PodFinished", f"pod {name} has ended ({phase}), its volumes are not mounted"
+    if pod["metadata"].get("deletionTimestamp"):
+        return "PodTerminating", f"pod {name} is terminating"
+    if phase != "Running":
+        return "PodNotRunning", f"pod {name} is {phase}: its volumes are read once it runs"
+    # Whether the node's agent comes (back) is the watchdog's business: one that is being replaced
+    # at this very moment must cost nothing.
+    return None
+
+
+def _claim_problem(view: ClusterView, claim: Raw | None, name: str) -> tuple[str, str] | None:
+    if claim is None:
+        return "ClaimNotFound", f"claim {name} does not exist"
+    spec = claim.get("spec") or {}
+    if (claim.get("status") or {}).get("phase") != "Bound":
+        return "ClaimNotBound", f"claim {name} is not bound to a volume"
+    if spec.get("volumeMode") == "Block":
+        return "BlockMode", f"claim {name} is a block device: only file systems are read"
+    pv = view.volumes.get(spec.get("volumeName") or "")
+    if pv is not None and "hostPath" in (pv.get("spec") or {}):
+        return (
+            "HostPath",
+            f"claim {name} is bound to a hostPath volume, which the kubelet does not mount",
+        )
+    return None
+
+
+def _opted_out(obj: Raw) -> bool:
+    return (obj["metadata"].get("labels") or {}).get(EXCLUDE_FROM_BACKUP) == "true"
+
+
+def _rank(view: ClusterView, mount: _Mount, entry: PlannedVolume) -> tuple[int, ...]:
+    """Which pod of a claim reads it: the most able one; among equals the one that asks for it."""
+    conditions = (mount.pod.get("status") or {}).get("conditions") or []
+    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    order = {
+        Coverage.BACKED_UP: 4,
+        Coverage.FAILED: 3,
+        Coverage.SKIPPED: 2,
+        Coverage.UNPROTECTED: 1,
+    }
+    has_agent = entry.node in view.agent_nodes
+    return (order.get(entry.coverage, 0), int(has_agent), int(mount.wanted), int(ready))
+
+
+def _unmounted(namespace: str, claim: Raw) -> PlannedVolume:
+    name = _name(claim)
+    coverage, reason, message = Coverage.UNPROTECTED, "NotMounted", f"no pod mounts claim {name}"
+    if _opted_out(claim):
+        coverage, (reason, message) = Coverage.SKIPPED, _OPTED_OUT
+    return PlannedVolume(
+        pod=PodReference(namespace=namespace, name="", uid=""),
+        node="",
+        volume=name,
+        volume_type="persistentVolumeClaim",
+        coverage=coverage,
+        reason=reason,
+        message=message,
+        claim=_claim_reference(claim),
+        storage_class=claim["spec"].get("storageClassName"),
+        access_modes=tuple(claim["spec"].get("accessModes") or ()),
+        capacity=_capacity(claim),
+    )
+
+
+def owner_of(pod: Raw) -> tuple[str, str, str]:
+    """(kind, name, ordinal) of what made the pod; a Deployment's pods are named after it.
+
+    The ordinal tells siblings apart where their names do (StatefulSet), else it is empty.
+    """
+    references = pod["metadata"].get("ownerReferences") or []
+    owner = next((r for r in references if r.get("controller")), None)
+    if owner is None:
+        return "", "", ""
+    kind, name = owner["kind"], owner["name"]
+    if kind == "ReplicaSet":
+        template = (pod["metadata"].get("labels") or {}).get("pod-template-hash")
+        if template and name.endswith(f"-{template}"):
+            return "Deployment", name.removesuffix(f"-{template}"), ""
+    if kind == "StatefulSet":
+        match = re.search(r"-(\d+)$", _name(pod))
+        return kind, name, match.group(1) if match else ""
+    return kind, name, ""
+
+
+def _claim_reference(claim: Raw) -> ClaimReference:
+    return ClaimReference(
+        name=_name(claim),
+        uid=claim["metadata"].get("uid", ""),
+        volume_name=claim["spec"].get("volumeName") or "",
+    )
+
+
+def _capacity(claim: Raw | None) -> str | None:
+    if claim is None:
+        return None
+    status = (claim.get("status") or {}).get("capacity") or {}
+    asked = ((claim["spec"].get("resources") or {}).get("requests")) or {}
+    return status.get("storage") or asked.get("storage")
+
+
+def _ns(obj: Raw) -> str:
+    return str(obj["metadata"].get("namespace", ""))
+
+
+def _name(obj: Raw) -> str:
+    return str(obj["metadata"]["name"])

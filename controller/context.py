@@ -1,0 +1,143 @@
+"""What the reconcilers share: the API, caches, locations, repositories, directories."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ararat import naming
+from ararat.api import Resource
+from ararat.api.names import OWNER_UID
+from ararat.api.nodejob import RepositoryReference
+from ararat.errors import Conflict
+from ararat.kube.api import KubeApi
+from ararat.kube.events import EventRecorder
+from ararat.kube.informer import Informer
+from ararat.kube.resources import SECRETS
+from ararat.restic.models import LockOwner
+from controller.keys import MasterKey
+from controller.location.open import Locations, OpenLocation
+from controller.repository.ensure import Repositories, password_of
+from controller.runlog import RunLogs
+
+
+@dataclass
+class Context:
+    """One per process. Informers hold raw objects; keys are ``namespace/name``."""
+
+    api: KubeApi
+    namespace: str
+    keys_namespace: str
+    cluster_uid: str
+    cluster_version: str
+    events: EventRecorder
+    gate_image: str
+    gate_pull_policy: str
+    spool_dir: Path
+    cache_dir: Path
+    scratch_dir: Path
+    lock_owner: Callable[[str], LockOwner]
+    master_key: MasterKey
+    locations: Locations
+    repositories: Repositories
+    logs: RunLogs
+    #: BackupLocations.
+    locations_informer: Informer
+    backups: Informer
+    restores: Informer
+    pod_volume_backups: Informer
+    pod_volume_restores: Informer
+    #: Agent pods.
+    agents: Informer
+    #: Pods with the label ararat.dev/restore, in all namespaces.
+    gated_pods: Informer
+
+    async def location(self, name: str) -> OpenLocation:
+        """An open location; it is shared, so whoever gets it does not close it.
+
+        Raises what Locations.open() raises.
+        """
+        return await self.locations.open(name)
+
+    async def password_secret(
+        self, *, owner: Resource[Any, Any], location: OpenLocation, repository_name: str
+    ) -> str:
+        """The name of a Secret that opens a repository for the jobs of ``owner``."""
+        name = _password_secret_name(owner, repository_name)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "labels": {OWNER_UID: owner.uid},
+                "ownerReferences": [owner.owner_reference()],
+            },
+            "type": "Opaque",
+            "data": {
+                "password": base64.b64encode(
+                    password_of(location, repository_name).encode()
+                ).decode()
+            },
+        }
+        # One that an earlier look at the same owner made is as good: its content is derived.
+        with contextlib.suppress(Conflict):
+            await self.api.create(SECRETS, body, namespace=self.namespace)
+        return name
+
+    async def drop_password_secrets(self, owner: Resource[Any, Any]) -> None:
+        """Remove the Secrets made for the jobs of ``owner``: they are needed no longer."""
+        names = [
+            secret["metadata"]["name"]
+            async for secret in self.api.list(
+                SECRETS, namespace=self.namespace, labels=f"{OWNER_UID}={owner.uid}"
+            )
+        ]
+        for name in names:
+            await self.api.delete(SECRETS, name, namespace=self.namespace)
+
+    async def repository_reference(
+        self,
+        *,
+        owner: Resource[Any, Any],
+        location: OpenLocation,
+        directory: str,
+        repository_name: str,
+        key_id: str,
+    ) -> RepositoryReference:
+        """How a node job of ``owner`` is told of a repository."""
+        return RepositoryReference(
+            location=location.name,
+            location_id=location.location_id,
+            directory=directory,
+            key_id=key_id,
+            password_secret=await self.password_secret(
+                owner=owner, location=location, repository_name=repository_name
+            ),
+            read_only=not location.writable,
+        )
+
+    def agent_readiness(self) -> dict[str, bool]:
+        """Node → whether its agent is Ready. Nodes without any agent pod are missing."""
+        found: dict[str, bool] = {}
+        for pod in self.agents.items():
+            node = (pod.get("spec") or {}).get("nodeName")
+            if node:
+                found[node] = found.get(node, False) or pod_ready(pod)
+        return found
+
+
+def _password_secret_name(owner: Resource[Any, Any], repository_name: str) -> str:
+    return naming.object_name(owner.name, repository_name, owner.uid)
+
+
+def pod_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod is Ready and not on its way out."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

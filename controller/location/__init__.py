@@ -1,0 +1,1 @@
+"""Locations: opened, proven, synced."""

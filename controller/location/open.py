@@ -1,0 +1,270 @@
+"""Opening a location: the store, what it is, whether this cluster may write to it.
+
+Problem: a wrong directory, a wrong container or a wrong key must be noticed before anything is
+read or written, and two clusters must never write to one location.
+Decision: ``location.json`` is the location's identity. It is made once, create-only, in a place
+that holds nothing of Ararat's yet; after that its absence is a fault and never a reason to begin
+anew. The owner in it is changed only on request of a person, and only if nobody else changed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from ararat import keys, layout
+from ararat.api import BackupLocation
+from ararat.api.names import TAKE_OVER
+from ararat.blob.open import open_store
+from ararat.blob.store import BlobStore
+from ararat.errors import (
+    AccessDenied,
+    AraratError,
+    Conflict,
+    Damaged,
+    InvalidSpec,
+    NotFound,
+    Retryable,
+    WrongKey,
+)
+from ararat.kube.api import KubeApi
+from ararat.kube.resources import SECRETS
+from ararat.kube.resources import of as resource_of
+from controller.keys import MasterKey
+
+
+@dataclass(frozen=True)
+class OpenLocation:
+    """A location that was proven to be the one it says it is."""
+
+    resource: BackupLocation
+    store: BlobStore
+    location_id: str
+    owner: str
+    master: bytes
+    #: The location is ReadWrite and belongs to this cluster.
+    writable: bool
+
+    @property
+    def name(self) -> str:
+        return self.resource.name
+
+
+@dataclass(frozen=True)
+class _Cached:
+    fingerprint: str
+    location: OpenLocation
+
+
+class Locations:
+    """Opens locations by name; stores are shared and closed here."""
+
+    def __init__(
+        self, api: KubeApi, *, namespace: str, master_key: MasterKey, cluster_uid: str
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._master_key = master_key
+        self._cluster_uid = cluster_uid
+        self._cache: dict[str, _Cached] = {}
+        #: Stores that no name leads to any more; runs that began with one may still use it.
+        self._retired: list[BlobStore] = []
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def open(self, name: str) -> OpenLocation:
+        """The location, proven.
+
+        Raises NotFound (no such BackupLocation), InvalidSpec, WrongKey, AccessDenied, Damaged, or
+        Retryable while the store cannot be reached.
+        """
+        resource = await self._resource(name)
+        credentials = await self._credentials(resource)
+        fingerprint = _fingerprint(resource, credentials)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            cached = self._cache.get(name)
+            if cached is not None and cached.fingerprint == fingerprint:
+                return replace(cached.location, resource=resource)
+            store = await open_store(resource.spec, credentials)
+            try:
+                location = await self._prove(resource, store)
+            except BaseException:
+                await store.close()
+                raise
+            self.forget(name)
+            self._cache[name] = _Cached(fingerprint, location)
+            return location
+
+    async def check(self, name: str) -> OpenLocation:
+        """As open(), but looks at the store again.
+
+        What it finds (another owner, another key) is what open() says from then on; a store that
+        cannot be reached changes nothing.
+        """
+        location = await self.open(name)
+        try:
+            proven = await self._prove(location.resource, location.store)
+        except Retryable:
+            raise
+        except AraratError:
+            self._forget_store(name, location.store)
+            raise
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            cached = self._cache.get(name)
+            if cached is not None and cached.location.store is location.store:
+                self._cache[name] = replace(cached, location=proven)
+        return proven
+
+    def forget(self, name: str) -> None:
+        """The next open() begins anew."""
+        cached = self._cache.pop(name, None)
+        if cached is not None:
+            self._retired.append(cached.location.store)
+
+    def _forget_store(self, name: str, store: BlobStore) -> None:
+        cached = self._cache.get(name)
+        if cached is not None and cached.location.store is store:
+            self.forget(name)
+
+    async def close(self) -> None:
+        for name in list(self._cache):
+            self.forget(name)
+        while self._retired:
+            await self._retired.pop().close()
+
+    async def _resource(self, name: str) -> BackupLocation:
+        try:
+            raw = await self._api.get(resource_of(BackupLocation), name, namespace=self._namespace)
+        except NotFound as exc:
+            raise NotFound(
+                f"there is no BackupLocation {name!r}: see `ararat location get`",
+                reason="LocationNotFound",
+            ) from exc
+        try:
+            return BackupLocation.parse(raw)
+        except ValidationError as exc:
+            raise InvalidSpec(f"BackupLocation {name}: {first_error(exc)}") from exc
+
+    async def _credentials(self, resource: BackupLocation) -> Mapping[str, bytes]:
+        azure = resource.spec.azure
+        if azure is None or not azure.credentials_secret:
+            return {}
+        try:
+            secret = await self._api.get(
+                SECRETS, azure.credentials_secret, namespace=self._namespace
+            )
+        except NotFound as exc:
+            raise InvalidSpec(
+                f"BackupLocation {resource.name}: secret "
+                f"{self._namespace}/{azure.credentials_secret} does not exist",
+                reason="CredentialsNotFound",
+            ) from exc
+        return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+
+    async def _prove(self, resource: BackupLocation, store: BlobStore) -> OpenLocation:
+        try:
+            info = await store.head(layout.LOCATION)
+            file = layout.LocationFile.decode(await store.get(layout.LOCATION))
+        except NotFound:
+            return await self._initialise(resource, store)
+        known = resource.status.location_id
+        if known and known != file.location_id:
+            raise Damaged(
+                f"location {resource.name} held {known} and now holds {file.location_id}: it is "
+                "another place; make a new BackupLocation for it",
+                reason="LocationChanged",
+            )
+        master = await self._master_for(resource, file)
+        if file.owner != self._cluster_uid and not resource.read_only:
+            if resource.metadata.annotations.get(TAKE_OVER) != file.owner:
+                raise AccessDenied(
+                    f"location {resource.name} belongs to cluster {file.owner}: set accessMode to "
+                    f"ReadOnly, or run `ararat location take-over {resource.name}` if that cluster "
+                    "no longer writes to it",
+                    reason="NotOwner",
+                )
+            file = file.model_copy(update={"owner": self._cluster_uid})
+            await store.put(layout.LOCATION, file.encode(), if_match=info.etag)
+        return OpenLocation(
+            resource=resource,
+            store=store,
+            location_id=file.location_id,
+            owner=file.owner,
+            master=master,
+            writable=not resource.read_only and file.owner == self._cluster_uid,
+        )
+
+    async def _master_for(self, resource: BackupLocation, file: layout.LocationFile) -> bytes:
+        master = await self._master_key.get()
+        if master is None:
+            raise WrongKey(
+                f"location {resource.name} needs the master key it was made with, and this "
+                "installation has none: import it with `ararat key import`",
+                reason="KeyMissing",
+            )
+        if keys.fingerprint(master) not in file.key_fingerprints:
+            raise WrongKey(
+                f"location {resource.name} was made under another master key "
+                f"({', '.join(file.key_fingerprints)}) than this installation's "
+                f"({keys.fingerprint(master)}): import the right one with `ararat key import`"
+            )
+        return master
+
+    async def _initialise(self, resource: BackupLocation, store: BlobStore) -> OpenLocation:
+        if resource.status.location_id:
+            raise Damaged(
+                f"location {resource.name} held {resource.status.location_id} and now has no "
+                "location.json: it is another place, or it was lost; see docs/recovery.md",
+                reason="LocationLost",
+            )
+        for folder in (layout.BACKUPS, layout.REPOSITORIES):
+            if await store.list_directories(folder):
+                raise Damaged(
+                    f"location {resource.name} holds {folder} but no location.json: it was lost; "
+                    "see docs/recovery.md",
+                    reason="LocationLost",
+                )
+        if resource.read_only:
+            raise InvalidSpec(
+                f"location {resource.name} is ReadOnly and holds no backups: check container and "
+                "prefix, or wait for its owner's first backup",
+                reason="LocationEmpty",
+            )
+        master = await self._master_key.get_or_create()
+        file = layout.LocationFile(
+            location_id=str(uuid.uuid4()),
+            owner=self._cluster_uid,
+            key_fingerprints=[keys.fingerprint(master)],
+        )
+        try:
+            await store.put(layout.LOCATION, file.encode(), create_only=True)
+        except Conflict:
+            return await self._prove(resource, store)
+        return OpenLocation(
+            resource=resource,
+            store=store,
+            location_id=file.location_id,
+            owner=file.owner,
+            master=master,
+            writable=True,
+        )
+
+
+def _fingerprint(resource: BackupLocation, credentials: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256(f"{resource.uid}/{resource.metadata.generation}".encode())
+    digest.update(resource.metadata.annotations.get(TAKE_OVER, "").encode())
+    for key in sorted(credentials):
+        digest.update(key.encode() + b"\0" + credentials[key] + b"\0")
+    return digest.hexdigest()
+
+
+def first_error(exc: ValidationError) -> str:
+    """One sentence from pydantic's list: the field and what is wrong with it."""
+    error = exc.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in error["loc"]) or "spec"
+    return f"{field}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""Repositories: made once, found again, opened with derived passwords."""

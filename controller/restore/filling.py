@@ -1,0 +1,352 @@
+"""Gives gated pods their node jobs, and follows them: the I/O around ``units`` and ``jobs``.
+
+Decision: each step looks at claims, pods and jobs as they are and does what is missing. Before a
+job that *writes* is made, the jobs are read from the API server itself: a cache that lags behind
+by a moment must never lead to two writers of one volume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ararat.api import PodVolumeRestore
+from ararat.api.backup import Failure
+from ararat.api.base import utcnow
+from ararat.api.names import RESTORE_PENDING, RESTORE_UID, RESTORING
+from ararat.api.nodejob import JobPhase, RepositoryReference, Role
+from ararat.concurrency import for_each
+from ararat.errors import AraratError, Conflict, NotFound
+from ararat.kube.errors import Invalid
+from ararat.kube.resources import EVENTS, NAMESPACES, NODES, PVCS
+from ararat.kube.status import patch_status
+from ararat.naming import label_value
+from controller.location.open import OpenLocation
+
+from .claims import pending_for
+from .gated import GatedPod, read_pods
+from .jobs import Decision, JobPlan, build_job, decide
+from .run import JOBS, Filling, Look
+from .source import repository_of
+from .stored import Object
+from .units import Unit, find_units
+from .waiting import why_waiting
+
+_AT_ONCE = 16
+#: Claims are listed namespace by namespace up to this many, and across the cluster beyond.
+_FEW_NAMESPACES = 10
+#: Warning events are looked up this often, for this many objects.
+_EVENTS_SECONDS = 10.0
+_EVENTS_OBJECTS = 10
+
+
+async def step(look: Look, location: OpenLocation) -> Filling:
+    """Do what is missing, then say how the volumes stand. Raises AraratError."""
+    claims = await made_claims(look)
+    units = _units(look, claims, look.pods(), look.jobs())
+    decision = await _decide(look, units)
+    if decision.create or decision.promote:
+        fresh = await _jobs_from_server(look)
+        units = _units(look, claims, look.pods(), fresh)
+        decision = await _decide(look, units)
+    await _apply(look, location, decision)
+    agents = look.context.agent_readiness()
+    now = utcnow()
+    events = await _warnings(look, units, agents)
+    waiting = [
+        cause
+        for unit in units
+        if (cause := why_waiting(unit, agents=agents, now=now, warnings=events)) is not None
+    ]
+    return Filling(units, waiting, _overdue(look, units, waiting))
+
+
+async def made_claims(look: Look) -> list[Object]:
+    """The claims that this restore made, as they are."""
+    api, labels = look.context.api, f"{RESTORE_UID}={look.restore.uid}"
+    namespaces = sorted(look.memory.sources)
+    if len(namespaces) > _FEW_NAMESPACES:
+        found = [claim async for claim in api.list(PVCS, labels=labels)]
+        return [claim for claim in found if claim["metadata"]["namespace"] in look.memory.sources]
+    return [
+        claim
+        for namespace in namespaces
+        async for claim in api.list(PVCS, namespace=namespace, labels=labels)
+    ]
+
+
+def _units(
+    look: Look,
+    claims: Sequence[Object],
+    pods: Sequence[GatedPod],
+    jobs: Sequence[PodVolumeRestore],
+) -> list[Unit]:
+    return find_units(
+        restore_uid=look.restore.uid,
+        claims=claims,
+        pods=pods,
+        jobs=jobs,
+        data=look.memory.data,
+        sources=look.memory.sources,
+    )
+
+
+async def _jobs_from_server(look: Look) -> list[PodVolumeRestore]:
+    found = look.context.api.list(
+        JOBS, namespace=look.context.namespace, labels=f"{RESTORE_UID}={look.restore.uid}"
+    )
+    return [PodVolumeRestore.parse(raw) async for raw in found]
+
+
+async def _decide(look: Look, units: Sequence[Unit]) -> Decision:
+    agents = look.context.agent_readiness()
+    nodes = {unit.active.spec.node for unit in units if unit.active is not None}
+    suspects = {node for node in nodes if not agents.get(node, False)}
+    gone = {node for node in suspects if await _is_gone(look, node)}
+    return decide(
+        units,
+        restore=look.restore,
+        gone_nodes=frozenset(gone),
+        agentless=frozenset(suspects - agents.keys()),
+    )
+
+
+async def _is_gone(look: Look, node: str) -> bool:
+    try:
+        await look.context.api.get(NODES, node)
+    except NotFound:
+        return True
+    return False
+
+
+async def _apply(look: Look, location: OpenLocation, decision: Decision) -> None:
+    references: dict[str, RepositoryReference] = {}
+    for plan in decision.create:
+        directory = plan.unit.data.volume.directory
+        if directory and directory not in references:
+            references[directory] = await _reference(look, location, directory)
+    empty = RepositoryReference(
+        location=location.name,
+        location_id=location.location_id,
+        directory="",
+        password_secret="",
+        read_only=not location.writable,
+    )
+
+    async def create(plan: JobPlan) -> None:
+        repository = references.get(plan.unit.data.volume.directory, empty)
+        await _create(look, plan, repository)
+
+    await for_each(decision.create, create, at_once=_AT_ONCE)
+    for job in decision.promote:
+        await promote(look, job)
+    for job in decision.abandon:
+        await _abandon(look, job)
+    for unit in decision.release:
+        await _release(look, unit)
+
+
+async def _reference(look: Look, location: OpenLocation, directory: str) -> RepositoryReference:
+    assert look.memory.manifest is not None
+    repository = repository_of(look.memory.manifest, directory)
+    return await look.context.repository_reference(
+        owner=look.restore,
+        location=location,
+        directory=directory,
+        repository_name=repository.repository_name,
+        key_id=repository.key_id,
+    )
+
+
+async def _create(look: Look, plan: JobPlan, repository: RepositoryReference) -> None:
+    context = look.context
+    body = build_job(plan, restore=look.restore, namespace=context.namespace, repository=repository)
+    try:
+        raw = await context.api.create(JOBS, body, namespace=context.namespace)
+    except Conflict:
+        return  # made before: by this controller, or by one that was killed
+    look.log.info(
+        "node job created",
+        job=plan.name,
+        volume=f"{plan.holder.pod.path}/{plan.holder.volume}",
+        node=plan.holder.pod.node,
+        role=plan.role.value,
+        follows=plan.follows or "",
+    )
+    if plan.role is Role.FOLLOW and plan.follows is None:
+        await promote(look, PodVolumeRestore.parse(raw))
+
+
+async def promote(look: Look, job: PodVolumeRestore) -> None:
+    """Tell a job of the partial data it takes over, then have it fill; see ``jobs``."""
+    api, namespace = look.context.api, look.context.namespace
+    if not job.status.wrote:
+        body = {"status": {"wrote": True}}
+        await api.patch(JOBS, job.name, body, namespace=namespace, subresource="status")
+    await api.patch(JOBS, job.name, {"spec": {"role": Role.FILL.value}}, namespace=namespace)
+    look.log.info("node job takes over partial data", job=job.name)
+
+
+async def _abandon(look: Look, job: PodVolumeRestore) -> None:
+    """Declare a job ended whose node is gone. Its next holder takes over."""
+    raw = look.context.pod_volume_restores.get(job.name, look.context.namespace)
+    if raw is None:
+        return
+    message = f"node {job.spec.node} is gone, and its agent with it"
+    status = {
+        "phase": JobPhase.CANCELLED.value,
+        "reason": "NodeGone",
+        "message": message,
+        "completionTime": utcnow().isoformat(),
+    }
+    version = raw["metadata"]["resourceVersion"]
+    await patch_status(look.context.api, JOBS, raw, status, resource_version=version)
+    look.log.warning("node job abandoned", job=job.name, message=message)
+
+
+async def _release(look: Look, unit: Unit) -> None:
+    """The claim's data is verified: take the mark off, of that very claim."""
+    metadata = unit.raw["metadata"]
+    path = f"/metadata/annotations/{RESTORE_PENDING.replace('/', '~1')}"
+    patch = [
+        {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+        {"op": "test", "path": path, "value": look.restore.uid},
+        {"op": "remove", "path": path},
+    ]
+    try:
+        await look.context.api.patch(PVCS, metadata["name"], patch, namespace=metadata["namespace"])
+    except (NotFound, Invalid):
+        return  # gone, replaced, or released by somebody else
+    look.log.info("claim restored", claim=unit.id)
+
+
+async def release_namespaces(look: Look, units: Sequence[Unit]) -> None:
+    """Take the label off namespaces where every volume is filled and nobody else restores."""
+    ours = label_value(look.restore.name)
+    api = look.context.api
+    for namespace in sorted(look.memory.sources):
+        if any(unit.key[1] == namespace for unit in units if not unit.completed and unit.claim):
+            continue
+        if any(
+            holder.pod.namespace == namespace
+            for unit in units
+            if not unit.completed
+            for holder in unit.holders
+        ):
+            continue
+        try:
+            found = await api.get(NAMESPACES, namespace)
+        except NotFound:
+            continue
+        if RESTORING not in (found["metadata"].get("labels") or {}):
+            continue
+        if await _others_restore(look, namespace):
+            continue
+        await api.patch(NAMESPACES, namespace, {"metadata": {"labels": {RESTORING: None}}})
+        look.log.info("namespace restored", namespace=namespace, restore=ours)
+
+
+async def _others_restore(look: Look, namespace: str) -> bool:
+    """Whether another restore still owes data to this namespace."""
+    uid = look.restore.uid
+    async for claim in look.context.api.list(PVCS, namespace=namespace):
+        if pending_for(claim) not in (None, uid):
+            return True
+    others = (
+        (pod["metadata"].get("labels") or {}).get(RESTORE_UID)
+        for pod in look.context.gated_pods.items()
+        if pod["metadata"]["namespace"] == namespace
+    )
+    return any(
+        pod.held
+        for other in {o for o in others if o and o != uid}
+        for pod in read_pods(look.context.gated_pods.items(), other)
+        if pod.namespace == namespace
+    )
+
+
+def _overdue(
+    look: Look, units: Sequence[Unit], waiting: Sequence[Failure]
+) -> dict[tuple[str, ...], Failure]:
+    """Units that nothing has happened to for the restore's deadline."""
+    moved, now = look.memory.moved, time.monotonic()
+    deadline = look.restore.spec.gate.no_progress_seconds
+    causes = {cause.object: cause for cause in waiting}
+    found: dict[tuple[str, ...], Failure] = {}
+    for unit in units:
+        shape = _shape(unit)
+        known = moved.get(unit.key)
+        if known is None or known[0] != shape:
+            moved[unit.key] = (shape, now)
+            continue
+        if unit.completed or unit.missing or unit.failed is not None or now - known[1] < deadline:
+            continue
+        places = [f"{holder.pod.path}/{holder.volume}" for holder in unit.holders]
+        cause = next((causes[name] for name in (unit.id, *places) if name in causes), None)
+        found[unit.key] = Failure(
+            object=unit.id,
+            reason=cause.reason if cause else "NoProgress",
+            message=f"nothing moved for {deadline} s"
+            + (f": {cause.message}" if cause else "")
+            + "; its data is still restored as soon as that is mended",
+        )
+    return found
+
+
+def _shape(unit: Unit) -> object:
+    """What changes when a unit moves."""
+    active = unit.active
+    job = (
+        (
+            active.name,
+            active.status.phase,
+            active.status.heartbeat_time,
+            active.status.progress.bytes_done,
+            active.status.progress.files_done,
+        )
+        if active is not None
+        else None
+    )
+    holders = tuple((holder.pod.uid, holder.pod.node) for holder in unit.holders)
+    return (job, holders, len(unit.jobs))
+
+
+async def _warnings(
+    look: Look, units: Sequence[Unit], agents: dict[str, bool]
+) -> dict[tuple[str, str, str], str]:
+    """The last warning Events about the claims and pods that are stuck, now and then."""
+    memory, now = look.memory, time.monotonic()
+    if memory.last_events and now - memory.last_events < _EVENTS_SECONDS:
+        return memory.events
+    wanted: dict[tuple[str, str, str], None] = {}
+    for unit in units:
+        if why_waiting(unit, agents=agents, now=utcnow()) is None:
+            continue
+        for holder in unit.holders[:1]:
+            pod = holder.pod
+            if not pod.node and unit.claim is not None:
+                wanted["PersistentVolumeClaim", pod.namespace, unit.claim.name] = None
+            wanted["Pod", pod.namespace, pod.name] = None
+    memory.last_events, memory.events = now, {}
+    for kind, namespace, name in list(wanted)[:_EVENTS_OBJECTS]:
+        message = await _last_warning(look, kind=kind, namespace=namespace, name=name)
+        if message:
+            memory.events[kind, namespace, name] = message
+    return memory.events
+
+
+async def _last_warning(look: Look, *, kind: str, namespace: str, name: str) -> str:
+    fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+    try:
+        events = [
+            e async for e in look.context.api.list(EVENTS, namespace=namespace, fields=fields)
+        ]
+    except AraratError:
+        return ""  # a help, not a need
+    ours = [e for e in events if e.get("source", {}).get("component") != "ararat-controller"]
+    latest = max(
+        ours,
+        key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""),
+        default=None,
+    )
+    return str(latest.get("message") or "") if latest else ""

@@ -1,0 +1,135 @@
+"""The first half of a restore: its API objects, while volumes begin to be filled already.
+
+The pipeline runs to its end within one look, because its order is its state: a controller that
+takes over runs it again, and objects made before are recognised. Beside it a ticker writes how far
+it is and gives node jobs to the pods that are scheduled already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ararat.api.backup import Failure
+from ararat.errors import AraratError
+from ararat.naming import label_value
+from controller.location.open import OpenLocation
+
+from . import results
+from .create import Creator, Outcome
+from .filling import step
+from .pipeline import Pipeline, Tally
+from .plan import Action, Plan
+from .progress import STATUS_LIMIT, count_objects, unique
+from .run import Look
+
+_TICK_SECONDS = 2.0
+_NAMED = 5
+
+
+async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> bool:
+    """Carry the plan out. False: a cancel came in between. Raises Retryable."""
+    context = look.context
+    creator = Creator(
+        context.api,
+        look.restore.uid,
+        served={rt.qualified: rt for rt in (await context.api.discover()).resources},
+        own_namespaces=_made_namespaces(plan),
+    )
+    pipeline = Pipeline(
+        context.api,
+        plan,
+        creator,
+        restore=label_value(look.restore.name),
+        cancelled=look.cancel_asked,
+    )
+    look.log.info("restoring objects", total=plan.total)
+    ticker = asyncio.create_task(_tick(look, location, pipeline.tally))
+    try:
+        finished = await pipeline.run()
+    finally:
+        ticker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticker
+    tally = pipeline.tally
+    await _conclude(look, location, plan, tally, finished=finished)
+    return finished
+
+
+async def _conclude(
+    look: Look, location: OpenLocation, plan: Plan, tally: Tally, *, finished: bool
+) -> None:
+    memory = look.memory
+    failures = unique([*plan.failures, *_failures(tally)])
+    warnings = [*plan.warnings, *_warnings(tally)]
+    memory.failures, memory.warnings = failures, warnings
+    memory.record = {
+        "plan": plan.summary(),
+        "objects": [result.summary() for result in tally.results],
+    }
+    for failure in failures:
+        look.log.error("failed", object=failure.object, message=failure.message)
+    for warning in warnings:
+        look.log.warning(warning)
+    look.log.info(
+        "objects restored",
+        created=tally.created,
+        left_alone=tally.left_alone,
+        failed=tally.failed,
+    )
+    # Kept before status says that objects are done: whoever takes over finds them.
+    await results.keep(look, location)
+    await look.patch(
+        {
+            "objects": count_objects(tally).to_dict(),
+            "objectsDone": finished,
+            "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
+            "failureCount": len(failures),
+            "warnings": warnings[:STATUS_LIMIT],
+            "warningCount": len(warnings),
+        }
+    )
+    memory.objects = None  # Secrets among them: not held longer than needed
+
+
+async def _tick(look: Look, location: OpenLocation, tally: Tally) -> None:
+    """Say how far it is; serve pods that are scheduled. Its own troubles wait for the next look."""
+    while True:
+        await asyncio.sleep(_TICK_SECONDS)
+        try:
+            await look.patch(
+                {"objects": count_objects(tally).to_dict(), "message": tally.step or None}
+            )
+            if not look.cancel_asked():
+                await step(look, location)
+        except AraratError as exc:
+            look.log.warning("will try again", reason=exc.reason, message=exc.message)
+
+
+def _made_namespaces(plan: Plan) -> frozenset[str]:
+    return frozenset(
+        item.name
+        for item in plan.items
+        if item.resource == "namespaces" and item.action is Action.CREATE
+    )
+
+
+def _failures(tally: Tally) -> list[Failure]:
+    return [
+        Failure(object=result.item.id, reason=result.reason or "Failed", message=result.message)
+        for result in tally.results
+        if result.outcome is Outcome.FAILED
+    ]
+
+
+def _warnings(tally: Tally) -> list[str]:
+    found = [
+        f"{result.item.id}: {warning}" for result in tally.results for warning in result.warnings
+    ]
+    left = [result for result in tally.results if result.outcome is Outcome.LEFT_ALONE]
+    found += [
+        f"{result.item.id} exists and was left alone; it differs in {', '.join(result.differs)}"
+        for result in left
+        if result.differs
+    ]
+    return found

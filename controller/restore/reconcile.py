@@ -1,0 +1,366 @@
+"""Restores, reconciled: every look at one does the next thing that is missing.
+
+Problem: a restore must end, in the same state, whatever is killed in between; and while it waits
+it must say for what.
+Decision: what is done stands in the cluster: objects carry the restore's label, claims the mark
+that they are owed data, node jobs have derived names, status says which half is over. Each look
+reads those and goes on. New → InProgress (objects, then volumes) → Finalizing → its end. Before
+InProgress nothing has been touched, so whatever is wrong until then is Failed with one sentence.
+A volume that nothing happens to for the deadline is a failure, and the restore ends; its claim
+stays marked and its pods stay held, and a pod that can go on later is still served, for as long as
+the Restore exists. A cancel stops the jobs, and leaves pods held.
+Limits: several restores run side by side; each runs its objects in one look, so as many restores
+as there are workers are in that half at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from ararat.api import Restore
+from ararat.api.backup import Failure
+from ararat.api.base import utcnow
+from ararat.api.names import GATE_RESTORE
+from ararat.api.restore import RestorePhase
+from ararat.errors import AraratError, Retryable
+from ararat.human import plural
+from ararat.kube.errors import ApiConflict, ApiNotFound
+from ararat.kube.status import patch_status
+from controller.context import Context
+from controller.location.open import OpenLocation, first_error
+
+from . import results
+from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
+from .cancel import stop_jobs
+from .filling import release_namespaces, step
+from .objects import restore_objects
+from .progress import (
+    STATUS_LIMIT,
+    WAITING_LIMIT,
+    Volumes,
+    final_message,
+    running_message,
+    sum_volumes,
+    unique,
+)
+from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
+
+#: Volumes of one restore are looked at, at most, this often (seconds).
+_STEP_SECONDS = 1.0
+#: A look without an event: for what no event announces (seconds).
+_IDLE_SECONDS = 10.0
+_TERMINATING_PAUSE = 2.0
+#: Node jobs are kept this long after the restore ended.
+_KEEP_JOBS_SECONDS = 3600.0
+#: An API or a store that is away for longer ends a restore that has not begun.
+_PATIENCE_SECONDS = 60.0
+
+
+class RestoreReconciler:
+    """Keys are ``namespace/name``."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._memories: dict[str, Memory] = {}
+
+    async def reconcile(self, key: str) -> float | None:
+        namespace, _, name = key.rpartition("/")
+        try:
+            raw = await self._context.api.get(
+                RESTORES, name, namespace=namespace or self._context.namespace
+            )
+        except ApiNotFound:
+            return None
+        try:
+            restore = Restore.parse(raw)
+        except ValidationError as exc:
+            await self._refuse(raw, first_error(exc))
+            return None
+        look = self._look(raw, restore)
+        if restore.status.phase.terminal:
+            return await self._after(look)
+        try:
+            wait = await self._advance(look)
+        except ApiConflict:
+            raise  # somebody else wrote: look again
+        except Retryable as exc:
+            return await self._retry_or_fail(look, exc)
+        except AraratError as exc:
+            await look.end(RestorePhase.FAILED, reason=exc.reason, message=exc.message)
+            return None
+        look.memory.failing_since = None
+        return wait
+
+    def _look(self, raw: dict[str, Any], restore: Restore) -> Look:
+        return Look(
+            context=self._context,
+            raw=raw,
+            restore=restore,
+            memory=self._memories.setdefault(restore.uid, Memory()),
+            log=self._context.logs.of(
+                kind="Restore",
+                name=restore.name,
+                uid=restore.uid,
+                resumed=restore.status.phase is not RestorePhase.NEW,
+            ),
+        )
+
+    # --- on the way -----------------------------------------------------------------------------
+
+    async def _advance(self, look: Look) -> float | None:
+        if look.cancelled:
+            return await self._cancel(look)
+        location = await load(look)
+        if look.restore.status.phase is RestorePhase.NEW:
+            wait = await self._begin(look, location)
+            if wait is not None:
+                return wait
+        if not look.restore.status.objects_done:
+            await restore_objects(look, location, await plan(look, location))
+            if look.cancel_asked():
+                return 0.0
+        return await self._volumes(look, location)
+
+    async def _begin(self, look: Look, location: OpenLocation) -> float | None:
+        """From New to InProgress; seconds where something must go away first."""
+        blocked = terminating(await survey(look))
+        if blocked is not None:
+            created = look.restore.metadata.creation_timestamp
+            age = (utcnow() - created).total_seconds() if created else 0.0
+            if age > TERMINATING_SECONDS:
+                await look.end(RestorePhase.FAILED, reason="NamespaceTerminating", message=blocked)
+                return _IDLE_SECONDS
+            waiting = Failure(object="namespace", reason="NamespaceTerminating", message=blocked)
+            await self._say(look, reason="NamespaceTerminating", message=blocked, waiting=[waiting])
+            return _TERMINATING_PAUSE
+        await self._say(look, reason="Reading", message="reading the backup", waiting=[])
+        await plan(look, location)  # whatever is wrong with it is said before anything is touched
+        await look.set_finalizer(present=True)
+        conditions = look.condition(PROGRESSING, holds=True, reason="Started")
+        await look.patch(
+            {
+                "phase": RestorePhase.IN_PROGRESS.value,
+                "startTime": utcnow().isoformat(),
+                "message": None,
+                "conditions": [condition.to_dict() for condition in conditions],
+            }
+        )
+        look.log.info("restore started", backup=look.restore.spec.backup, location=location.name)
+        return None
+
+    async def _volumes(self, look: Look, location: OpenLocation) -> float | None:
+        now = time.monotonic()
+        early = look.memory.last_step + _STEP_SECONDS - now
+        if look.memory.last_step and early > 0:
+            return early
+        look.memory.last_step = now
+        await results.recall(look, location)
+        filling = await step(look, location)
+        volumes = sum_volumes(filling.units, overdue=filling.overdue)
+        await _tell_pods(look, filling, volumes)
+        if volumes.settled:
+            await self._finish(look, location, filling, volumes)
+            return _KEEP_JOBS_SECONDS
+        await self._show(look, filling, volumes)
+        return _IDLE_SECONDS
+
+    async def _show(self, look: Look, filling: Filling, volumes: Volumes) -> None:
+        waiting = list(filling.waiting)
+        failures = unique([*(look.memory.failures or []), *volumes.failures])
+        reason = waiting[0].reason if waiting else "Filling"
+        message = running_message(volumes, waiting)
+        conditions = look.condition(PROGRESSING, holds=not waiting, reason=reason, message=message)
+        await look.patch(
+            {
+                "volumes": volumes.counts.to_dict(),
+                "progress": volumes.progress.to_dict(),
+                "waiting": [cause.to_dict() for cause in waiting[:WAITING_LIMIT]],
+                "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
+                "failureCount": len(failures),
+                "message": message or None,
+                "conditions": [condition.to_dict() for condition in conditions],
+            }
+        )
+
+    async def _say(self, look: Look, *, reason: str, message: str, waiting: list[Failure]) -> None:
+        conditions = look.condition(PROGRESSING, holds=not waiting, reason=reason, message=message)
+        await look.patch(
+            {
+                "message": message,
+                "waiting": [cause.to_dict() for cause in waiting],
+                "conditions": [condition.to_dict() for condition in conditions],
+            }
+        )
+
+    # --- the end --------------------------------------------------------------------------------
+
+    async def _finish(
+        self, look: Look, location: OpenLocation, filling: Filling, volumes: Volumes
+    ) -> None:
+        if look.restore.status.phase is not RestorePhase.FINALIZING:
+            await look.patch({"phase": RestorePhase.FINALIZING.value, "message": None})
+        await release_namespaces(look, filling.units)
+        memory = look.memory
+        failures = unique([*(memory.failures or []), *volumes.failures])
+        memory.failures = failures
+        phase = RestorePhase.PARTIALLY_FAILED if failures else RestorePhase.COMPLETED
+        look.log.info("volumes", text=volumes.counts.text, bytes=volumes.progress.bytes_done)
+        await results.keep(
+            look,
+            location,
+            {
+                "phase": phase.value,
+                "volumes": [
+                    {
+                        "volume": unit.id,
+                        "completed": unit.completed,
+                        "jobs": [job.name for job in unit.jobs],
+                        "snapshot": unit.data.volume.snapshot_id,
+                        "bytes": unit.data.size,
+                    }
+                    for unit in filling.units
+                ],
+            },
+        )
+        await look.end(
+            phase,
+            reason="Failures" if failures else "Completed",
+            message=final_message(failures, len(failures), len(memory.warnings)),
+            status={
+                "volumes": volumes.counts.to_dict(),
+                "progress": volumes.progress.to_dict(),
+                "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
+                "failureCount": len(failures),
+            },
+        )
+
+    async def _cancel(self, look: Look) -> float | None:
+        left = await stop_jobs(look)
+        if left:
+            await look.patch({"message": f"cancelling {plural(left, 'node job')}", "waiting": []})
+            return _IDLE_SECONDS
+        held = [pod.path for pod in look.pods() if pod.held]
+        message = "cancelled"
+        if held:
+            more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+            message += (
+                f"; held pods stay held ({', '.join(held[:3])}{more}): delete them, or their "
+                "namespace, to begin anew"
+            )
+        if not look.restore.status.phase.terminal:
+            await look.end(RestorePhase.CANCELLED, reason="Cancelled", message=message)
+        return 0.0
+
+    async def _after(self, look: Look) -> float | None:
+        """A restore that has ended: let go of it, serve latecomers, drop its jobs in the end."""
+        restore = look.restore
+        if restore.metadata.deletion_timestamp is not None:
+            if await stop_jobs(look):
+                return _IDLE_SECONDS
+            await self._let_go(look)
+            self._forget(look)
+            return None
+        await self._let_go(look)
+        ran = restore.status.phase in (RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED)
+        if ran and any(pod.held for pod in look.pods()):
+            await self._latecomers(look)
+            return _IDLE_SECONDS
+        await self._context.drop_password_secrets(restore)
+        ended = restore.status.completion_time or utcnow()
+        left = _KEEP_JOBS_SECONDS - (utcnow() - ended).total_seconds()
+        if left > 0:
+            self._forget(look)
+            return left
+        for job in look.jobs():
+            await self._context.api.delete(JOBS, job.name, namespace=self._context.namespace)
+        self._forget(look)
+        return None
+
+    async def _latecomers(self, look: Look) -> None:
+        """Pods that are still held: whatever held them up may be over by now."""
+        try:
+            location = await load(look)
+            filling = await step(look, location)
+        except AraratError as exc:
+            look.log.warning("held pods not served", reason=exc.reason, message=exc.message)
+            if isinstance(exc, Retryable):
+                raise
+            return
+        volumes = sum_volumes(filling.units, overdue=filling.overdue)
+        if volumes.counts != look.restore.status.volumes:
+            await look.patch(
+                {"volumes": volumes.counts.to_dict(), "progress": volumes.progress.to_dict()}
+            )
+        if filling.units and all(unit.completed for unit in filling.units):
+            await release_namespaces(look, filling.units)
+            if look.restore.status.phase is RestorePhase.PARTIALLY_FAILED:
+                await look.patch({"message": "every volume was filled in the end"})
+
+    async def _let_go(self, look: Look) -> None:
+        await look.set_finalizer(present=False)
+
+    def _forget(self, look: Look) -> None:
+        self._memories.pop(look.restore.uid, None)
+        self._context.logs.drop(look.restore.uid)
+
+    # --- trouble --------------------------------------------------------------------------------
+
+    async def _retry_or_fail(self, look: Look, error: Retryable) -> float | None:
+        memory, now = look.memory, time.monotonic()
+        memory.failing_since = memory.failing_since or now
+        begun = look.restore.status.phase is not RestorePhase.NEW
+        if not begun and now - memory.failing_since > _PATIENCE_SECONDS:
+            await look.end(RestorePhase.FAILED, reason=error.reason, message=error.message)
+            return None
+        look.log.warning("will try again", reason=error.reason, message=error.message)
+        waiting = Failure(object="restore", reason=error.reason, message=error.message)
+        await self._say(
+            look,
+            reason=error.reason,
+            message=f"will try again: {error.message}",
+            waiting=[waiting],
+        )
+        raise error  # the work queue backs off
+
+    async def _refuse(self, raw: dict[str, Any], message: str) -> None:
+        """A spec that cannot be read."""
+        if (raw.get("status") or {}).get("phase") == RestorePhase.FAILED.value:
+            return
+        status = {
+            "phase": RestorePhase.FAILED.value,
+            "message": message,
+            "completionTime": utcnow().isoformat(),
+        }
+        await patch_status(self._context.api, RESTORES, raw, status)
+
+
+async def _tell_pods(look: Look, filling: Filling, volumes: Volumes) -> None:
+    """An Event on each pod that is held for good, or does not move, once for each cause."""
+    failed = {failure.object: failure.message for failure in volumes.failures}
+    waiting = {cause.object: cause.message for cause in filling.waiting}
+    for unit in filling.units:
+        if unit.completed:
+            continue
+        for holder in unit.holders:
+            place = f"{holder.pod.path}/{holder.volume}"
+            bad = failed.get(unit.id)
+            text = bad or waiting.get(unit.id) or waiting.get(place)
+            if not text or (holder.pod.uid, text) in look.memory.said:
+                continue
+            look.memory.said.add((holder.pod.uid, text))
+            await look.context.events.event(
+                holder.pod.raw,
+                reason="RestoreBlocked" if bad else "RestoreWaiting",
+                message=f"volume {holder.volume} of restore {look.restore.name}: {text}",
+                type="Warning",
+            )
+
+
+def keys_of_pod(pod: dict[str, Any], *, namespace: str) -> Iterable[str]:
+    """The restore that a gated pod wakes; ``namespace`` is Ararat's."""
+    name = (pod["metadata"].get("annotations") or {}).get(GATE_RESTORE)
+    return (f"{namespace}/{name}",) if name else ()

@@ -1,0 +1,185 @@
+"""One look at one restore: what its steps share, and how they write its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ararat.api import PodVolumeRestore, Restore
+from ararat.api.backup import Failure
+from ararat.api.base import Condition, ConditionStatus, utcnow, with_condition
+from ararat.api.manifest import Manifest
+from ararat.api.names import FINALIZER
+from ararat.api.restore import RestorePhase
+from ararat.kube.resources import of as resource_of
+from ararat.kube.status import patch_status
+from ararat.naming import label_value
+from controller.context import Context
+from controller.runlog import RunLog
+
+from .data import BackupData
+from .gate import GateSettings
+from .gated import GatedPod, read_pods
+from .stored import StoredObject
+from .units import Unit
+
+RESTORES = resource_of(Restore)
+JOBS = resource_of(PodVolumeRestore)
+
+#: What says that all is well, or what is in the way.
+PROGRESSING = "Progressing"
+SUCCEEDED = "Succeeded"
+
+
+@dataclass
+class Memory:
+    """What this process remembers of a restore; all of it can be found or made again."""
+
+    #: Name of the location, and what was read there.
+    location: str = ""
+    manifest: Manifest | None = None
+    data: BackupData = field(default_factory=BackupData)
+    #: Namespace as it is now → as it was in the backup.
+    sources: dict[str, str] = field(default_factory=dict)
+    objects: list[StoredObject] | None = None
+    #: Everything that went wrong with objects, and what to look at; status holds the first ones.
+    failures: list[Failure] | None = None
+    warnings: list[str] = field(default_factory=list)
+    #: Stored with the restore: the plan, and how every object of note fared.
+    record: dict[str, Any] = field(default_factory=dict)
+    #: When each unit last moved (monotonic), and what it looked like then.
+    moved: dict[tuple[str, ...], tuple[object, float]] = field(default_factory=dict)
+    last_step: float = 0.0
+    last_events: float = 0.0
+    events: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    said: set[tuple[str, str]] = field(default_factory=set)
+    failing_since: float | None = None
+
+
+@dataclass
+class Look:
+    """A restore as it is now, and everything needed to act on it."""
+
+    context: Context
+    raw: dict[str, Any]
+    restore: Restore
+    memory: Memory
+    log: RunLog
+
+    @property
+    def cancelled(self) -> bool:
+        return is_cancelled(self.raw)
+
+    @property
+    def own_namespaces(self) -> frozenset[str]:
+        return frozenset({self.context.namespace, self.context.keys_namespace})
+
+    @property
+    def gate(self) -> GateSettings:
+        policy = self.restore.spec.gate
+        return GateSettings(
+            image=self.context.gate_image,
+            pull_policy=self.context.gate_pull_policy,
+            restore=self.restore.name,
+            restore_uid=self.restore.uid,
+            no_progress_seconds=policy.no_progress_seconds,
+            on_failure=policy.on_failure.value,
+        )
+
+    def cancel_asked(self) -> bool:
+        """Whether the cache shows a cancel by now; for work that takes longer than one look."""
+        latest = self.context.restores.get(self.restore.name, self.restore.metadata.namespace)
+        if latest is None or latest["metadata"].get("uid") != self.restore.uid:
+            return True
+        return is_cancelled(latest)
+
+    def jobs(self) -> list[PodVolumeRestore]:
+        """The node jobs that the cache shows."""
+        found = self.context.pod_volume_restores.by_index("restore-uid", self.restore.uid)
+        return [PodVolumeRestore.parse(raw) for raw in found]
+
+    def pods(self) -> list[GatedPod]:
+        """Its gated pods, oldest first."""
+        found = self.context.gated_pods.by_index("restore", label_value(self.restore.name))
+        return read_pods(found, self.restore.uid)
+
+    async def patch(self, status: Mapping[str, Any]) -> None:
+        """Write status and know what was written."""
+        self.raw = await patch_status(self.context.api, RESTORES, self.raw, status)
+        self.restore = Restore.parse(self.raw)
+
+    def condition(
+        self, kind: str, *, holds: bool, reason: str, message: str = ""
+    ) -> list[Condition]:
+        return with_condition(
+            self.restore.status.conditions,
+            type=kind,
+            status=ConditionStatus.TRUE if holds else ConditionStatus.FALSE,
+            reason=reason,
+            message=message,
+        )
+
+    async def set_finalizer(self, *, present: bool) -> None:
+        """Hold the object, or let it go. Raises ApiConflict: it moved on, look again."""
+        held = set(self.restore.metadata.finalizers)
+        wanted = held | {FINALIZER} if present else held - {FINALIZER}
+        if wanted == held:
+            return
+        self.raw = await self.context.api.patch(
+            RESTORES,
+            self.restore.name,
+            {
+                "metadata": {
+                    "finalizers": sorted(wanted),
+                    "resourceVersion": self.raw["metadata"]["resourceVersion"],
+                }
+            },
+            namespace=self.restore.metadata.namespace,
+        )
+        self.restore = Restore.parse(self.raw)
+
+    async def end(
+        self,
+        phase: RestorePhase,
+        *,
+        reason: str,
+        message: str,
+        status: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The last word on a restore."""
+        good = phase is RestorePhase.COMPLETED
+        write = self.log.info if good else self.log.error
+        write("restore ended", phase=phase.value, reason=reason, message=message)
+        conditions = self.condition(SUCCEEDED, holds=good, reason=reason, message=message)
+        kept = [c for c in conditions if c.type != PROGRESSING]
+        await self.patch(
+            {
+                **(status or {}),
+                "phase": phase.value,
+                "message": message or None,
+                "completionTime": utcnow().isoformat(),
+                "waiting": [],
+                "conditions": [condition.to_dict() for condition in kept],
+            }
+        )
+        await self.context.events.event(
+            self.raw,
+            reason=f"Restore{phase.value}",
+            message=message or "everything was brought back",
+            type="Normal" if good else "Warning",
+        )
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What one look at the volumes of a restore found."""
+
+    units: Sequence[Unit]
+    waiting: Sequence[Failure]
+    overdue: Mapping[tuple[str, ...], Failure]
+
+
+def is_cancelled(raw: Mapping[str, Any]) -> bool:
+    """Cancelled, or on its way out."""
+    return bool(raw["metadata"].get("deletionTimestamp") or raw["spec"].get("cancel"))

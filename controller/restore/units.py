@@ -1,0 +1,211 @@
+"""What a restore owes data to: units, and how each stands. Pure.
+
+Decision: a *unit* is one claim, or one volume that lives with one pod: the thing that is filled
+exactly once. Which units there are follows from what is seen in the cluster: the claims that this
+restore made and that the backup has data for, and the volumes that gates wait for. A claim's unit
+carries the claim's UID, so that a claim which was deleted and made again is a new one, with nothing
+in it; a pod-lifetime volume's carries the pod's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ararat.api import PodVolumeRestore
+from ararat.api.nodejob import ClaimReference, JobPhase, Role
+
+from .claims import pending_for
+from .data import BackupData, VolumeData, Want
+from .gated import GatedPod
+from .stored import Object
+
+
+@dataclass(frozen=True)
+class PodVolume:
+    """A volume of a gated pod."""
+
+    pod: GatedPod
+    volume: str
+
+    def is_of(self, job: PodVolumeRestore) -> bool:
+        return job.spec.pod.uid == self.pod.uid and job.spec.volume == self.volume
+
+
+@dataclass(frozen=True)
+class Unit:
+    #: ``wp/data`` of a claim, ``wp/pod/volume`` of a volume that lives with its pod.
+    id: str
+    key: tuple[str, ...]
+    data: VolumeData
+    claim: ClaimReference | None = None
+    #: The restore still owes the claim its data (always for pod-lifetime volumes).
+    pending: bool = True
+    #: Volumes of pods that are held, oldest pod first.
+    holders: tuple[PodVolume, ...] = ()
+    #: Oldest first.
+    jobs: tuple[PodVolumeRestore, ...] = ()
+    #: UIDs of this restore's gated pods that are alive, whether their gate is open or not.
+    alive: frozenset[str] = frozenset()
+    #: The claim as it is (claims only).
+    raw: Mapping[str, Any] = field(compare=False, repr=False, default_factory=dict)
+
+    @property
+    def fills(self) -> list[PodVolumeRestore]:
+        """Jobs that fill, those included that are about to be told so (see ``jobs``)."""
+        return [job for job in self.jobs if job.spec.role is Role.FILL or is_handover(job)]
+
+    @property
+    def done(self) -> PodVolumeRestore | None:
+        """The job that filled it."""
+        return next((j for j in self.fills if j.status.phase is JobPhase.COMPLETED), None)
+
+    @property
+    def active(self) -> PodVolumeRestore | None:
+        """The job that fills it, or is about to."""
+        return next((j for j in self.fills if not j.status.phase.terminal), None)
+
+    @property
+    def completed(self) -> bool:
+        return self.done is not None or not self.pending
+
+    @property
+    def failed(self) -> PodVolumeRestore | None:
+        """The job that failed to fill it, where nothing else is going to try.
+
+        A job whose pod is gone is no last word: the next pod is tried.
+        """
+        if self.completed or self.active is not None or not self.fills:
+            return None
+        last = self.fills[-1]
+        return last if last.spec.pod.uid in self.alive else None
+
+    @property
+    def missing(self) -> bool:
+        """The backup has no data for it."""
+        return self.data.want is Want.MISSING
+
+
+def is_handover(job: PodVolumeRestore) -> bool:
+    """A Follow without a leader: on its way to become a Fill."""
+    return job.spec.role is Role.FOLLOW and not job.spec.follows
+
+
+def find_units(
+    *,
+    restore_uid: str,
+    claims: Iterable[Object],
+    pods: Iterable[GatedPod],
+    jobs: Iterable[PodVolumeRestore],
+    data: BackupData,
+    sources: Mapping[str, str],
+) -> list[Unit]:
+    """Every unit of a restore.
+
+    ``claims`` are those that it made; ``sources`` leads from a namespace to what it was called in
+    the backup.
+    """
+    pods = list(pods)
+    alive = frozenset(pod.uid for pod in pods if pod.alive)
+    holders: dict[tuple[str, ...], list[PodVolume]] = {}
+    slots: dict[tuple[str, ...], tuple[PodVolume, VolumeData]] = {}
+    live = {(c["metadata"]["namespace"], c["metadata"]["name"]): c for c in claims}
+    for pod in pods:
+        if not pod.held or pod.namespace not in sources:
+            continue
+        for volume in pod.volumes:
+            claim = pod.claims.get(volume)
+            if claim is not None:
+                raw = live.get((pod.namespace, claim))
+                if raw is not None:
+                    holders.setdefault(_claim_key(raw), []).append(PodVolume(pod, volume))
+                continue
+            found = data.slot(sources[pod.namespace], pod.name, volume)
+            if found is not None:
+                slot = ("slot", pod.uid, volume)
+                holders.setdefault(slot, []).append(PodVolume(pod, volume))
+                slots[slot] = (PodVolume(pod, volume), found)
+    by_unit: dict[tuple[str, ...], list[PodVolumeRestore]] = {}
+    for job in sorted(jobs, key=_age):
+        by_unit.setdefault(_job_key(job), []).append(job)
+    units = []
+    for (namespace, name), raw in sorted(live.items()):
+        wanted = data.claim(sources.get(namespace, ""), name)
+        if wanted is None:
+            continue
+        key = _claim_key(raw)
+        units.append(
+            Unit(
+                id=f"{namespace}/{name}",
+                key=key,
+                data=wanted,
+                claim=ClaimReference(
+                    name=name,
+                    uid=raw["metadata"]["uid"],
+                    volume_name=raw["spec"].get("volumeName") or "",
+                ),
+                pending=pending_for(raw) == restore_uid,
+                holders=tuple(holders.get(key, ())),
+                jobs=tuple(by_unit.get(key, ())),
+                alive=alive,
+                raw=raw,
+            )
+        )
+    units += [
+        Unit(
+            id=f"{held.pod.path}/{held.volume}",
+            key=key,
+            data=wanted,
+            holders=tuple(holders[key]),
+            jobs=tuple(by_unit.get(key, ())),
+            alive=alive,
+        )
+        for key, (held, wanted) in sorted(slots.items(), key=lambda slot: slot[0])
+    ]
+    units += _let_go(by_unit, known={unit.key for unit in units}, data=data, sources=sources)
+    return units
+
+
+def _let_go(
+    by_unit: Mapping[tuple[str, ...], list[PodVolumeRestore]],
+    *,
+    known: set[tuple[str, ...]],
+    data: BackupData,
+    sources: Mapping[str, str],
+) -> list[Unit]:
+    """Pod-lifetime volumes that no held pod has any more: filled ones still count."""
+    found = []
+    for key, jobs in sorted(by_unit.items()):
+        if key[0] != "slot" or key in known:
+            continue
+        spec = jobs[-1].spec
+        wanted = data.slot(sources.get(spec.pod.namespace, ""), spec.pod.name, spec.volume)
+        unit_jobs = tuple(jobs)
+        if wanted is not None and any(j.status.phase is JobPhase.COMPLETED for j in jobs):
+            found.append(
+                Unit(
+                    id=f"{spec.pod.namespace}/{spec.pod.name}/{spec.volume}",
+                    key=key,
+                    data=wanted,
+                    jobs=unit_jobs,
+                )
+            )
+    return found
+
+
+def _claim_key(claim: Mapping[str, Any]) -> tuple[str, ...]:
+    metadata = claim["metadata"]
+    return ("claim", metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _job_key(job: PodVolumeRestore) -> tuple[str, ...]:
+    spec = job.spec
+    if spec.claim is not None:
+        return ("claim", spec.pod.namespace, spec.claim.name, spec.claim.uid)
+    return ("slot", spec.pod.uid, spec.volume)
+
+
+def _age(job: PodVolumeRestore) -> tuple[str, str]:
+    created = job.metadata.creation_timestamp
+    return (created.isoformat() if created else "", job.name)

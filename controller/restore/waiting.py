@@ -1,0 +1,160 @@
+"""Why a volume that waits does not move. Pure.
+
+Problem: "still waiting" is the worst answer. A pod that cannot be scheduled, a claim that nobody
+provisions, an image that cannot be pulled, a node without an agent look the same from outside.
+Decision: for each unit that is neither filled nor failed, one cause with a reason and a sentence
+that says where to look; the first of its pods that could move decides. Normal delays (a scheduler
+at work, a volume being attached) are not causes until they last.
+Limits: for what only Events know (failed mounts, provisioning) the caller passes the last warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from ararat import gate
+from ararat.api import PodVolumeRestore
+from ararat.api.backup import Failure
+from ararat.api.nodejob import JobPhase
+
+from .claims import class_of
+from .gated import GatedPod
+from .units import PodVolume, Unit
+
+#: Seconds that each step may take before it is called a cause.
+_SCHEDULING = 15.0
+_STARTING = 30.0
+_PICKING_UP = 45.0
+
+Warnings = Mapping[tuple[str, str, str], str]
+
+
+def why_waiting(
+    unit: Unit,
+    *,
+    agents: Mapping[str, bool],
+    now: datetime,
+    warnings: Warnings | None = None,
+) -> Failure | None:
+    """The cause; None where nothing is wrong.
+
+    ``agents`` maps nodes with an agent pod to whether it is Ready. ``warnings`` are the last
+    warning Events by (kind, namespace, name).
+    """
+    if unit.completed or unit.missing or unit.failed is not None:
+        return None
+    said = warnings or {}
+    active = unit.active
+    if active is not None and active.status.phase is JobPhase.IN_PROGRESS:
+        if agents.get(active.spec.node, False):
+            return None
+        return Failure(
+            object=unit.id, reason="NoAgent", message=_no_agent(active.spec.node, agents)
+        )
+    if not unit.holders:
+        return Failure(object=unit.id, reason="NoPod", message=_no_pod(unit))
+    causes = [
+        cause
+        for holder in unit.holders
+        if (cause := _of_holder(unit, holder, agents=agents, now=now, said=said)) is not None
+    ]
+    # As long as one of its pods can move, the unit can.
+    return causes[0] if len(causes) == len(unit.holders) else None
+
+
+def _no_agent(node: str, agents: Mapping[str, bool]) -> str:
+    known = "is not ready" if node in agents else "does not exist"
+    return f"the agent on node {node} {known}: see kubectl get pods -o wide in Ararat's namespace"
+
+
+def _no_pod(unit: Unit) -> str:
+    last = unit.fills[-1] if unit.fills else None
+    if last is not None and last.status.phase.terminal:
+        return (
+            f"pod {last.spec.pod.name} that it was being filled through is gone "
+            f"({last.status.message or last.status.reason or 'no cause given'}); the next pod that "
+            "mounts the claim gets its data"
+        )
+    return "no pod mounts the claim yet: its data is restored as soon as one does"
+
+
+def _of_holder(
+    unit: Unit,
+    holder: PodVolume,
+    *,
+    agents: Mapping[str, bool],
+    now: datetime,
+    said: Warnings,
+) -> Failure | None:
+    pod = holder.pod
+    where = f"{pod.path}/{holder.volume}"
+    age = _age(pod.created, now)
+
+    def cause(reason: str, message: str) -> Failure:
+        return Failure(object=where, reason=reason, message=message)
+
+    if not pod.node:
+        return _unscheduled(unit, pod, cause_of=cause, age=age, said=said)
+    if not agents.get(pod.node, False):
+        return cause("NoAgent", _no_agent(pod.node, agents))
+    trouble = gate.gate_trouble(dict(pod.raw))
+    if trouble is not None:
+        return cause("GateCannotStart", f"the gate of pod {pod.name} cannot start: {trouble}")
+    if not gate.gate_running(dict(pod.raw)):
+        if age < _STARTING:
+            return None
+        event = said.get(("Pod", pod.namespace, pod.name))
+        text = f": {event}" if event else ", its volumes are being attached or mounted"
+        return cause("PodStarting", f"pod {pod.name} has not started on node {pod.node} yet{text}")
+    job = next((j for j in reversed(unit.jobs) if holder.is_of(j)), None)
+    return _of_job(job, now=now, cause_of=cause)
+
+
+def _unscheduled(
+    unit: Unit,
+    pod: GatedPod,
+    *,
+    cause_of: Callable[[str, str], Failure],
+    age: float,
+    said: Warnings,
+) -> Failure | None:
+    event = None
+    if unit.claim is not None:
+        event = said.get(("PersistentVolumeClaim", pod.namespace, unit.claim.name))
+    for condition in (pod.raw.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            text = condition.get("message") or condition.get("reason") or "no cause given"
+            unbound = "unbound" in text and "PersistentVolumeClaim" in text
+            if unbound or (event and (unit.raw.get("status") or {}).get("phase") == "Pending"):
+                return cause_of("ClaimUnbound", _unbound(unit, text, event))
+            return cause_of("Unschedulable", f"pod {pod.name} cannot be scheduled: {text}")
+    if age < _SCHEDULING:
+        return None
+    return cause_of("NotScheduled", f"pod {pod.name} has not been scheduled yet")
+
+
+def _unbound(unit: Unit, text: str, event: str | None) -> str:
+    name = unit.claim.name if unit.claim is not None else "of the volume"
+    storage_class = class_of(unit.raw) if unit.raw.get("spec") else None
+    named = f"storage class {storage_class!r}" if storage_class else "no storage class"
+    return f"claim {name} ({named}) is not bound: {event or text}"
+
+
+def _of_job(
+    job: PodVolumeRestore | None, *, now: datetime, cause_of: Callable[[str, str], Failure]
+) -> Failure | None:
+    if job is None or job.metadata.creation_timestamp is None:
+        return None
+    if (now - job.metadata.creation_timestamp).total_seconds() < _PICKING_UP:
+        return None
+    said = job.status.message or f"the agent on node {job.spec.node} has not taken the job yet"
+    return cause_of(job.status.reason or "Queued", said)
+
+
+def _age(created: str, now: datetime) -> float:
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return 0.0
+    return (now - moment).total_seconds()

@@ -1,0 +1,72 @@
+"""What a location holds of one backup or restore, on standard output."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import BinaryIO
+
+from ararat import layout
+from ararat.api import Backup, Restore
+from ararat.api.manifest import decode_manifest
+from ararat.errors import InvalidSpec, NotFound
+from ararat.keys import manifest_mac_key
+from ararat.kube.api import KubeApi
+from ararat.kube.connection import connect
+from ararat.kube.resources import of as resource_of
+from controller.backup.plan import current_cluster_uid
+from controller.config import Config
+from controller.keys import MasterKey
+from controller.location.open import Locations, OpenLocation
+
+
+async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
+    """Write ``manifest`` (JSON), ``results`` (JSON), or a log (JSON lines).
+
+    Raises NotFound where there is nothing of that kind, and what Locations.open() raises.
+    """
+    async with connect() as api:
+        locations = Locations(
+            api,
+            namespace=config.namespace,
+            master_key=MasterKey(api, namespace=config.keys_namespace),
+            cluster_uid=await current_cluster_uid(api),
+        )
+        try:
+            location = await locations.open(await _location_of(config, api, what, name))
+            out.write(await _read(location, what, name))
+            out.flush()
+        finally:
+            await locations.close()
+
+
+async def _read(location: OpenLocation, what: str, name: str) -> bytes:
+    blobs = {
+        "manifest": layout.backup_manifest,
+        "results": layout.backup_results,
+        "backup-log": layout.backup_log,
+        "restore-log": layout.restore_log,
+    }
+    try:
+        data = await location.store.get(blobs[what](name))
+    except NotFound as exc:
+        raise NotFound(
+            f"location {location.name} holds no {what} of {name}: it is written when the run ends"
+        ) from exc
+    if what != "manifest":
+        return gzip.decompress(data)
+    manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+    return json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+async def _location_of(config: Config, api: KubeApi, what: str, name: str) -> str:
+    backup_name = name
+    if what == "restore-log":
+        raw = await api.get(resource_of(Restore), name, namespace=config.namespace)
+        backup_name = Restore.parse(raw).spec.backup
+    raw = await api.get(resource_of(Backup), backup_name, namespace=config.namespace)
+    backup = Backup.parse(raw)
+    location = backup.status.location or backup.spec.location
+    if location is None:
+        raise InvalidSpec(f"backup {backup_name} has not been given a location yet")
+    return location

@@ -1,0 +1,77 @@
+"""One real API server with our CRDs for all tests of the agent; a world of its own for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ararat.kube import KubeApi, connect
+from tests.cluster.api import ApiError
+from tests.cluster.apiserver import ControlPlane
+from tests.component.agent.engine import FakeEngine
+from tests.component.agent.world import World
+
+CRDS = Path(__file__).parents[3] / "charts/ararat/crds"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="makes mounts, so it needs root"))
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as running:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for file in sorted(CRDS.glob("*.yaml")):
+            crd = yaml.safe_load(file.read_text())
+            _metadata(crd).pop("description", None)
+            running.api.create(path, crd)
+        for file in sorted(CRDS.glob("*.yaml")):
+            plural = yaml.safe_load(file.read_text())["spec"]["names"]["plural"]
+            running.apiserver.wait_until(
+                lambda plural=plural: _served(running, plural),  # type: ignore[misc]
+                timeout=30,
+                what=f"{plural} to be served",
+            )
+        yield running
+
+
+def _metadata(crd: Any) -> Any:
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema["properties"]["metadata"]
+
+
+def _served(control_plane: ControlPlane, plural: str) -> bool:
+    try:
+        control_plane.api.get(f"/apis/ararat.dev/v1alpha1/{plural}")
+    except ApiError:
+        return False
+    return True
+
+
+@pytest.fixture
+async def api(control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
+    async with connect(str(control_plane.kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def world(api: KubeApi, tmp_path: Path) -> AsyncIterator[World]:
+    made = World(api, tmp_path)
+    await made.prepare()
+    yield made
+    made.kubelet.close()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()

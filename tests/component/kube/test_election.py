@@ -1,0 +1,203 @@
+"""Leader election on a real Lease, with short times and a network that fails.
+
+The times are a fifth of the real ones; virtual-time tests cover the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from ararat.errors import Damaged
+from ararat.kube import ApiConflict, Elector, KubeClient, connect
+from ararat.kube.resources import LEASES
+from tests.cluster.apiserver import ControlPlane
+
+from .proxy import Proxy, answer, drop
+
+LEASE, RENEW, RETRY = 3.0, 2.0, 0.4
+
+
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Candidate:
+    """An elector with its own network, and a body that notes when it runs."""
+
+    def __init__(self, api: KubeClient, proxy: Proxy, namespace: str, identity: str) -> None:
+        self.proxy = proxy
+        self.runs: list[list[float]] = []
+        self.crash = asyncio.Event()
+        self.aborted = False
+        self.elector = Elector(
+            api,
+            namespace=namespace,
+            name="controller",
+            identity=identity,
+            lease=LEASE,
+            renew=RENEW,
+            retry=RETRY,
+            abort=self._abort,
+        )
+
+    def _abort(self) -> None:
+        self.aborted = True
+
+    @property
+    def active(self) -> bool:
+        return bool(self.runs) and len(self.runs[-1]) == 1
+
+    async def body(self) -> None:
+        self.runs.append([clock()])
+        try:
+            await self.crash.wait()
+            raise Damaged("on purpose")
+        finally:
+            self.runs[-1].append(clock())
+
+    async def run(self) -> None:
+        await self.elector.run(self.body)
+
+
+@pytest.fixture
+async def candidates(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> AsyncIterator[list[Candidate]]:
+    async with AsyncExitStack() as stack:
+        made = []
+        for identity in ("one", "two"):
+            place = tmp_path / identity
+            place.mkdir()
+            proxy = await stack.enter_async_context(Proxy(plane.kubeconfig, place))
+            api = await stack.enter_async_context(connect(proxy.kubeconfig, timeout=5))
+            made.append(Candidate(api, proxy, namespace, identity))
+        yield made
+
+
+async def until_active(candidate: Candidate, seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not candidate.active:
+            await asyncio.sleep(0.01)
+
+
+def never_both(one: Candidate, two: Candidate) -> bool:
+    now = clock()
+    spans = sorted([r[0], r[1] if len(r) > 1 else now] for c in (one, two) for r in c.runs)
+    return all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+
+
+async def test_a_partitioned_leader_stops_before_the_next_one_starts(
+    candidates: list[Candidate],
+):
+    one, two = candidates
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one.run())]
+        await until_active(one)
+        tasks.append(group.create_task(two.run()))
+        await asyncio.sleep(2 * LEASE)
+        assert not two.active
+        one.proxy.partition()
+        cut = clock()
+        await until_active(two)
+        assert clock() - cut < LEASE + 2 * RETRY + 0.5
+        assert never_both(one, two)
+        assert one.runs[0][1] - cut <= RENEW + 0.2
+        one.proxy.heal()
+        await asyncio.sleep(2 * RETRY)
+        assert not one.active  # it waits for its turn now
+        # And back, by resets this time.
+        two.proxy.on(".", drop)
+        two.proxy.break_streams()
+        await until_active(one)
+        assert never_both(one, two)
+        assert not one.aborted
+        assert not two.aborted
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_leader_that_dies_is_followed_when_its_lease_has_run_out(
+    candidates: list[Candidate], api: KubeClient, namespace: str
+):
+    one, two = candidates
+    await one.elector._acquire()  # and then nothing: as after SIGKILL
+    start = clock()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(two.run())
+        await until_active(two)
+        assert LEASE - 0.1 <= clock() - start <= LEASE + 2 * RETRY
+        lease = await api.get(LEASES, "controller", namespace=namespace)
+        assert lease["spec"]["holderIdentity"] == "two"
+        assert lease["spec"]["leaseTransitions"] == 2
+        task.cancel()
+
+
+async def test_a_crash_and_a_clean_end_hand_over_at_once(
+    candidates: list[Candidate], api: KubeClient, namespace: str
+):
+    one, two = candidates
+
+    async def crashing() -> None:
+        with pytest.raises(Damaged):
+            await one.run()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(crashing())
+        await until_active(one)
+        second = group.create_task(two.run())
+        await asyncio.sleep(RETRY)
+        one.crash.set()
+        crashed = clock()
+        await until_active(two)
+        assert clock() - crashed < 2 * RETRY
+        assert never_both(one, two)
+        second.cancel()
+    lease = await api.get(LEASES, "controller", namespace=namespace)
+    assert lease["spec"]["holderIdentity"] == ""
+
+
+async def test_a_stormy_server_does_not_cost_the_leadership(candidates: list[Candidate]):
+    one, two = candidates
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one.run())]
+        await until_active(one)
+        tasks.append(group.create_task(two.run()))
+        for _ in range(6):
+            one.proxy.on("PUT", answer(500, reason="InternalError"), times=1)
+            one.proxy.on("PUT", drop, times=1)
+            await asyncio.sleep(3 * RETRY)
+        assert len(one.runs) == 1
+        assert one.active
+        assert not two.runs
+        for task in tasks:
+            task.cancel()
+
+
+async def test_of_two_that_come_at_once_one_leads(candidates: list[Candidate]):
+    one, two = candidates
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(candidate.run()) for candidate in candidates]
+        await asyncio.sleep(LEASE)
+        assert one.active != two.active
+        assert len(one.runs) + len(two.runs) == 1
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_lease_is_written_conditionally(
+    candidates: list[Candidate], api: KubeClient, namespace: str
+):
+    """Two that saw the same Lease cannot both take it."""
+    one, two = candidates
+    await one.elector._acquire()
+    seen = await api.get(LEASES, "controller", namespace=namespace)
+    await api.replace(LEASES, "controller", two.elector._lease_object(seen), namespace=namespace)
+    with pytest.raises(ApiConflict):
+        await api.replace(
+            LEASES, "controller", one.elector._lease_object(seen), namespace=namespace
+        )
