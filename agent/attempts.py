@@ -4,8 +4,8 @@ Problem: a crashed agent, a killed restic or a store that was away for a minute 
 job; a job that fails for its own reasons must not run for ever.
 Decision: ``status.attempts`` counts runs that ended without new stored data. After three of them
 the job is Failed, and its message tells what ended each. A busy lock, a cancel, a drain, an API
-server that is away are no attempts. What a person must mend (access, key, space, the job itself) fails at once. Causes are
-kept as conditions ``Attempt1``…, so that they survive the agent.
+server that is away are no attempts. What a person must mend (access, key, space, the job itself)
+fails at once. Causes are kept as conditions ``Attempt1``…, so that they survive the agent.
 Limits: the back-off is held by the agent; one that restarts tries at once.
 """
 
@@ -19,7 +19,6 @@ from ararat.api.nodejob import JobPhase, NodeJobStatus
 from ararat.errors import (
     AccessDenied,
     AraratError,
-    Cancelled,
     Damaged,
     InvalidSpec,
     NotFound,
@@ -33,7 +32,7 @@ MAX_ATTEMPTS = 3
 #: Seconds before the second attempt, and how much longer each further one waits.
 FIRST_DELAY = 15.0
 _GROWTH = 4.0
-_FINAL = (AccessDenied, Cancelled, Damaged, InvalidSpec, NotFound, OutOfSpace, WrongKey)
+_FINAL = (AccessDenied, Damaged, InvalidSpec, NotFound, OutOfSpace, WrongKey)
 _PREFIX = "Attempt"
 #: Reasons of errors that say nothing about the job: somebody else holds the repository.
 BUSY = frozenset(("RepositoryLocked",))

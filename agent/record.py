@@ -52,6 +52,7 @@ class JobRecord(Generic[J]):
 
     async def update(self, status: Mapping[str, Any]) -> None:
         """Writes until it is written. Raises JobLost, or what no repetition can mend."""
+        status = _without_blanks(status)
         async with self._lock:
             pause = _FIRST_PAUSE
             while True:
@@ -66,6 +67,7 @@ class JobRecord(Generic[J]):
         """Writes once, unless another write is under way; for what may be skipped. JobLost."""
         if self._lock.locked():
             return False
+        status = _without_blanks(status)
         async with self._lock:
             try:
                 await self._write(status)
@@ -116,6 +118,25 @@ class JobRecord(Generic[J]):
     def _accept(self, raw: KubeObject) -> None:
         self.raw = raw
         self.job = self._kind.parse(raw)
+
+
+def _without_blanks(value: Any) -> Any:
+    """The same without empty texts: an absent field says the same, and removes an old text.
+
+    (API servers before 1.21, built with a newer Go, take an empty text for null and refuse it.)
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: None if inner == "" else _without_blanks(inner) for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            {key: inner for key, inner in item.items() if inner != ""}
+            if isinstance(item, Mapping)
+            else item
+            for item in value
+        ]
+    return value
 
 
 def _holds(found: Any, wanted: Any) -> bool:

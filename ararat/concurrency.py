@@ -17,7 +17,6 @@ async def for_each(
     The first error ends the others and is raised as it is, not in a group.
     """
     gate = asyncio.Semaphore(at_once)
-
     failed = False
 
     async def one(item: T) -> None:
@@ -27,7 +26,7 @@ async def for_each(
                 return
             try:
                 await work(item)
-            except BaseException:
+            except Exception:
                 failed = True
                 raise
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 LABEL_LIMIT = 63
 NAME_LIMIT = 253
@@ -32,10 +33,14 @@ def label_value(text: str) -> str:
     return f"{start}-{digest(text)}" if start else digest(text)
 
 
-def object_name(*parts: str, limit: int = LABEL_LIMIT) -> str:
-    """A DNS label from readable parts, always ending in the digest of all of them in full."""
+def object_name(*parts: str, unique: Sequence[str] = (), limit: int = LABEL_LIMIT) -> str:
+    """A DNS label from readable parts, always ending in the digest of all of them in full.
+
+    ``unique`` goes into the digest only: what tells namesakes apart and means nothing to people.
+    """
     readable = re.sub(r"[^a-z0-9-]", "-", "-".join(part for part in parts if part).lower())
-    return f"{readable[: limit - _HASH - 1].strip('-') or 'x'}-{digest(*parts)}"
+    end = digest(*parts, *unique)
+    return f"{readable[: limit - _HASH - 1].strip('-') or 'x'}-{end}"
 
 
 def is_dns_label(text: str) -> bool:

@@ -8,8 +8,8 @@ seen through a pidfd, so that ``wait4`` gives us its resource use and a process 
 after it was freed. Whoever leaves the ``start`` block (also by cancellation) ends the child:
 SIGTERM, then SIGKILL after ``grace`` seconds.
 Limits: children are started from the thread of the event loop, because the kernel's parent-death
-signal follows that thread. Peak memory is sampled once a second, since the kernel's own figure for
-a child starts with what its parent had.
+signal follows that thread. Peak memory is sampled, once a second after the first, since the
+kernel's own figure for a child starts with what its parent had.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ LINE_LIMIT = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
 #: The kernel's maximum: of all processes in the container this one dies first.
 OOM_SCORE = 1000
+#: The first looks come sooner, since most commands take less than a second.
+_FIRST_SAMPLE_SECONDS = 0.05
 _SAMPLE_SECONDS = 1.0
 #: How long a killed process may take to be gone (it may wait for a disk), and how long its pipes
 #: may stay open after it.
@@ -263,9 +265,11 @@ class Child:
                 self._on_stderr(text)
 
     async def _sample(self) -> None:
+        pause = _FIRST_SAMPLE_SECONDS
         while not self._exit.done():
+            await asyncio.sleep(pause)
             self._peak = max(self._peak, _peak(self.pid))
-            await asyncio.sleep(_SAMPLE_SECONDS)
+            pause = min(pause * 2, _SAMPLE_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -113,7 +113,7 @@ def get(
     from ararat.api import Backup
     from ararat.api.base import utcnow
     from ararat.cli import backup_view
-    from ararat.cli.objects import find_all
+    from ararat.cli.objects import find_all, parsed
 
     found = session.run(settings, lambda api: find_all(api, settings, Backup, names or []))
     if form.for_machines:
@@ -121,7 +121,7 @@ def get(
     elif not found:
         session.note(f"there is no backup in namespace {settings.namespace}")
     else:
-        output.text(backup_view.table([Backup.parse(obj) for obj in found], utcnow()))
+        output.text(backup_view.table(parsed(Backup, found), utcnow()))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from ararat.api import Backup, BackupLocation
 from ararat.api.location import LocationPhase
-from ararat.cli.objects import all_of, find, like
+from ararat.cli.objects import all_of, find, like, parsed
 from ararat.cli.settings import Settings
 from ararat.errors import AccessDenied, InvalidSpec, NotFound
 from ararat.kube import KubeApi
@@ -114,4 +114,4 @@ def check_available(location: BackupLocation, *, flags: str = "") -> None:
 
 
 async def _locations(api: KubeApi, settings: Settings) -> list[BackupLocation]:
-    return [BackupLocation.parse(obj) for obj in await all_of(api, settings, BackupLocation)]
+    return parsed(BackupLocation, await all_of(api, settings, BackupLocation))

@@ -17,7 +17,7 @@ from typing import Any
 from ararat import keys
 from ararat.api import BackupLocation
 from ararat.cli.locations import cluster_uid
-from ararat.cli.objects import all_of
+from ararat.cli.objects import all_of, parsed
 from ararat.cli.settings import Settings
 from ararat.errors import Conflict, InvalidSpec, NotFound
 from ararat.kube import ApiNotFound, KubeApi, KubeObject
@@ -104,7 +104,7 @@ async def _check_replaceable(
         raise Conflict(
             f"this installation has another key, {present}: export it first, then say --replace"
         )
-    locations = [BackupLocation.parse(obj) for obj in await all_of(api, settings, BackupLocation)]
+    locations = parsed(BackupLocation, await all_of(api, settings, BackupLocation))
     mine = owned(locations, await cluster_uid(api))
     if mine:
         raise Conflict(
@@ -115,7 +115,7 @@ async def _check_replaceable(
 
 
 async def _location_ids(api: KubeApi, settings: Settings) -> dict[str, str]:
-    locations = [BackupLocation.parse(obj) for obj in await all_of(api, settings, BackupLocation)]
+    locations = parsed(BackupLocation, await all_of(api, settings, BackupLocation))
     return {one.name: one.status.location_id for one in locations if one.status.location_id}
 
 

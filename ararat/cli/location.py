@@ -158,7 +158,7 @@ def get(
     from ararat.api import BackupLocation
     from ararat.api.base import utcnow
     from ararat.cli import location_view
-    from ararat.cli.objects import find_all
+    from ararat.cli.objects import find_all, parsed
 
     found = session.run(settings, lambda api: find_all(api, settings, BackupLocation, names or []))
     if form.for_machines:
@@ -166,7 +166,7 @@ def get(
     elif not found:
         session.note(f"there is no location in namespace {settings.namespace}")
     else:
-        output.text(location_view.table([BackupLocation.parse(obj) for obj in found], utcnow()))
+        output.text(location_view.table(parsed(BackupLocation, found), utcnow()))
 
 
 @app.command("take-over")

@@ -22,7 +22,7 @@ _OWNER = re.compile(r"belongs to cluster ([0-9A-Za-z-]+)")
 async def check_new(api: KubeApi, settings: Settings, location: BackupLocation) -> None:
     """Raises InvalidSpec where there is a default already, NotFound where a Secret is missing."""
     existing = await objects.all_of(api, settings, BackupLocation)
-    others = [BackupLocation.parse(obj) for obj in existing]
+    others = objects.parsed(BackupLocation, existing)
     default = next((other.name for other in others if other.spec.default), None)
     if location.spec.default and default not in (None, location.name):
         raise InvalidSpec(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from ararat.api import Backup, BackupLocation, Resource, Restore
 from ararat.api.base import Meta, utcnow
-from ararat.cli import render
+from ararat.cli import render, session
 from ararat.cli.settings import Settings
 from ararat.errors import NotFound
 from ararat.kube import AlreadyExists, ApiNotFound, KubeApi, KubeObject, of
 
 Kind = type[Resource[Any, Any]]
+T = TypeVar("T", bound=Resource[Any, Any])
 
 #: What the command line calls them.
 NOUNS: dict[Kind, str] = {Backup: "backup", Restore: "restore", BackupLocation: "location"}
@@ -44,6 +47,21 @@ async def find_all(
     if not names:
         return await all_of(api, settings, kind)
     return [await find(api, settings, kind, name) for name in names]
+
+
+def parsed(kind: type[T], found: Iterable[KubeObject]) -> list[T]:
+    """The objects as models; one that is no valid object is named on stderr and left out.
+
+    Rules across fields are not in the CRDs, so that somebody may have stored such an object.
+    """
+    result = []
+    for obj in found:
+        try:
+            result.append(kind.parse(obj))
+        except ValidationError as error:
+            name, why = obj["metadata"]["name"], session.explain(error)
+            session.note(f"warning: {NOUNS[kind]} {name} is not valid and left out: {why}")
+    return result
 
 
 async def create(api: KubeApi, settings: Settings, resource: Resource[Any, Any]) -> KubeObject:

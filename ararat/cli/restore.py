@@ -129,7 +129,7 @@ def get(
     from ararat.api import Restore
     from ararat.api.base import utcnow
     from ararat.cli import restore_view
-    from ararat.cli.objects import find_all
+    from ararat.cli.objects import find_all, parsed
 
     found = session.run(settings, lambda api: find_all(api, settings, Restore, names or []))
     if form.for_machines:
@@ -137,7 +137,7 @@ def get(
     elif not found:
         session.note(f"there is no restore in namespace {settings.namespace}")
     else:
-        output.text(restore_view.table([Restore.parse(obj) for obj in found], utcnow()))
+        output.text(restore_view.table(parsed(Restore, found), utcnow()))
 
 
 @app.command()

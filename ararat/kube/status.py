@@ -61,26 +61,29 @@ async def patch_status(
     where another object has taken the name, ApiNotFound where none has.
     """
     meta = obj["metadata"]
-    name, namespace, uid = meta["name"], meta.get("namespace"), meta.get("uid")
-    version = resource_version or meta.get("resourceVersion")
+    name, namespace = meta["name"], meta.get("namespace")
     current: Mapping[str, Any] = obj
-    for attempt in range(CONFLICTS + 1):
+    conflict: ApiConflict | None = None
+    for _ in range(CONFLICTS + 1):
+        if conflict is not None or not meta.get("resourceVersion"):
+            current = await api.get(rt, name, namespace=namespace)
+            if meta.get("uid") not in (None, current["metadata"]["uid"]):
+                raise ApiConflict(
+                    f"{rt} {key_of(obj)} is another object now", reason="ObjectReplaced"
+                )
+            if conflict is not None and resource_version is not None:
+                raise conflict
         before = current.get("status") or {}
         if resource_version is None and merge(before, status) == before:
             return dict(current)
+        version = resource_version or current["metadata"]["resourceVersion"]
         patch = {"metadata": {"resourceVersion": version}, "status": dict(status)}
         try:
             return await api.patch(rt, name, patch, namespace=namespace, subresource="status")
         except ApiConflict as error:
-            current = await api.get(rt, name, namespace=namespace)
-            if uid and current["metadata"]["uid"] != uid:
-                raise ApiConflict(
-                    f"{rt} {key_of(obj)} is another object now", reason="ObjectReplaced"
-                ) from error
-            if resource_version is not None or attempt == CONFLICTS:
-                raise
-            version = current["metadata"]["resourceVersion"]
-    raise AssertionError
+            conflict = error
+    assert conflict is not None
+    raise conflict
 
 
 class StatusWriter:

@@ -33,7 +33,7 @@ _BY_CODE: dict[int, tuple[type[ResticFailed], str]] = {
 _GO_CRASH = 2
 _MEMORY = ("out of memory", "cannot allocate memory")
 _DISK = ("no space left on device", "disk quota exceeded")
-_NO_SNAPSHOT = ("no matching id found", "no snapshot found")
+_NO_SNAPSHOT = ("failed to find snapshot", "no matching id found", "no snapshot found")
 _WIDTH = 300
 
 

@@ -37,10 +37,10 @@ from .settings import MIB, Settings
 T = TypeVar("T")
 log = structlog.get_logger()
 
-#: One attempt without a body, and what each MiB of a body adds (as in blob/azure.py): a store whose
-#: call hangs for ever, as on a dead NFS mount, must be noticed here.
-_ATTEMPT_SECONDS = 30.0
+#: What each MiB of a body adds to the time of an attempt: half of 1 Mbit/s, as in blob/azure.py.
 _SECONDS_PER_MIB = 16.0
+#: A listing of a million packs is 200 pages.
+_LISTING_SECONDS = 600.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 _SWEEP_SECONDS = 20.0
@@ -133,7 +133,7 @@ class RepositoryBlobs:
             ]
             return [entry for entry in found if is_id(entry[0])]
 
-        return await self._persist(target, collect, seconds=_ATTEMPT_SECONDS * 20)
+        return await self._persist(target, collect, more=_LISTING_SECONDS)
 
     async def save(self, target: Target, body: bytes) -> None:
         """Store a body that is in memory. Raises Refused, WrongContent."""
@@ -148,7 +148,7 @@ class RepositoryBlobs:
                 await self._persist(
                     target,
                     lambda: self.store.put(name, body, create_only=True, metadata=metadata),
-                    seconds=_ATTEMPT_SECONDS + _SECONDS_PER_MIB * len(body) / MIB,
+                    more=_SECONDS_PER_MIB * len(body) / MIB,
                 )
             except Conflict:
                 await self._settle(target, len(body), body)
@@ -175,7 +175,7 @@ class RepositoryBlobs:
                 await self._once(
                     target,
                     lambda: self.store.put_stream(name, checked(), create_only=True),
-                    seconds=_ATTEMPT_SECONDS + _SECONDS_PER_MIB * size / MIB,
+                    more=_SECONDS_PER_MIB * size / MIB,
                 )
             except Conflict:
                 await self._settle(target, size, None)
@@ -266,13 +266,13 @@ class RepositoryBlobs:
         target: Target,
         call: Callable[[], Awaitable[T]],
         *,
-        seconds: float = _ATTEMPT_SECONDS,
+        more: float = 0.0,
     ) -> T:
         """``call``, repeated while the store is away and the session lasts."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._once(target, call, seconds=seconds)
+                return await self._once(target, call, more=more)
             except (Retryable, AccessDenied) as exc:
                 if self.fatal is not None:
                     raise self.fatal from exc
@@ -281,10 +281,11 @@ class RepositoryBlobs:
             await asyncio.sleep(max(pause, min(asked or 0.0, _LONGEST_PAUSE * 3)))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _once(self, target: Target, call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    async def _once(self, target: Target, call: Callable[[], Awaitable[T]], *, more: float) -> T:
         if self.fatal is not None:
             raise self.fatal
         loop = asyncio.get_running_loop()
+        seconds = self._settings.attempt_seconds + more
         urgent = target.kind in URGENT
         turn = contextlib.nullcontext() if urgent else self._flow.requests.hold(1)
         try:

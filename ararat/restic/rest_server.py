@@ -107,6 +107,11 @@ class RestServer:
             # restic has gone (ended, or cut off a slow request): nobody reads this answer.
             log.debug("restic-gone", operation=counts.operation, error=str(exc))
             return web.Response(status=400)
+        except Exception as exc:
+            # A mistake of ours must not turn into restic's 15 minutes of retries.
+            log.exception("restic-request-crashed", operation=counts.operation)
+            self._blobs.fail(AraratError(f"the REST server failed ({type(exc).__name__})"))
+            return web.Response(status=_INSUFFICIENT_STORAGE)
         finally:
             self._active -= 1
             if not self._active:
@@ -128,7 +133,8 @@ class RestServer:
             if target.is_listing:
                 return await self._refuse(request, 400)
             if method == "HEAD":
-                return _head(await self._blobs.size(target))
+                size = await self._blobs.size(target)
+                return web.Response(headers={"Content-Length": str(size)})
             if method == "GET":
                 return await self._load(request, target, counts)
             if method == "POST":
@@ -272,12 +278,6 @@ class _Counts:
 
 class _TooShort(AraratError):
     """A range reaches beyond the end of a file."""
-
-
-def _head(size: int) -> web.Response:
-    response = web.Response()
-    response.content_length = size
-    return response
 
 
 async def _body(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:

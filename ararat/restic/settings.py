@@ -17,6 +17,9 @@ class Settings:
     #: Seconds that a store may take to answer for the first time; also how long refused
     #: credentials and a missing container are waited for.
     start_patience: float = 30.0
+    #: Seconds for one attempt of a call to the store, besides what its body needs; a store whose
+    #: calls hang for ever (a dead NFS mount) is noticed by this.
+    attempt_seconds: float = 30.0
     #: Bodies up to this size are held in memory and stored by one request; larger ones stream.
     #: restic's packs are 16 MiB by default and a little more.
     buffer_limit: int = 32 * MIB

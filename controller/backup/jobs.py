@@ -26,7 +26,8 @@ from .volumes import PlannedVolume
 
 
 def job_name(backup: Backup, volume: PlannedVolume) -> str:
-    return naming.object_name(backup.name, volume.volume, volume.pod.uid, backup.uid)
+    pod = volume.pod
+    return naming.object_name(backup.name, pod.name, volume.volume, unique=(pod.uid, backup.uid))
 
 
 def build_job(

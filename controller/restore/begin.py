@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ararat.api import Backup
 from ararat.api.location import BackupLocation, LocationPhase
-from ararat.api.manifest import Manifest
 from ararat.api.restore import RestoreVolumesMode
 from ararat.errors import Conflict, InvalidSpec, NotFound
 from ararat.kube.resources import of as resource_of
@@ -20,7 +19,7 @@ from .existing import Existing, read_existing
 from .plan import Plan, make_plan
 from .run import Look
 from .selection import resolve_namespaces
-from .source import read_manifest, read_objects
+from .source import read_manifest
 
 #: How long a namespace may take to go before the restore gives up.
 TERMINATING_SECONDS = 600.0
@@ -53,7 +52,7 @@ async def plan(look: Look, location: OpenLocation) -> Plan:
     memory = look.memory
     assert memory.manifest is not None
     if memory.objects is None:
-        memory.objects = await read_objects(
+        memory.objects = await look.read_objects(
             look.context, location, memory.manifest, job=look.restore.uid
         )
     made = make_plan(
@@ -127,8 +126,3 @@ def _require_restorable(backup: str, phase: str, *, ok: bool) -> None:
             "restored",
             reason="BackupNotRestorable",
         )
-
-
-def require_manifest(look: Look) -> Manifest:
-    assert look.memory.manifest is not None
-    return look.memory.manifest

@@ -41,6 +41,7 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
         plan,
         creator,
         restore=label_value(look.restore.name),
+        gate_image=context.gate_image,
         cancelled=look.cancel_asked,
     )
     look.log.info("restoring objects", total=plan.total)
@@ -61,7 +62,7 @@ async def _conclude(
 ) -> None:
     memory = look.memory
     failures = unique([*plan.failures, *_failures(tally)])
-    warnings = [*plan.warnings, *_warnings(tally)]
+    warnings = [*plan.warnings, *tally.warnings, *_warnings(tally)]
     memory.failures, memory.warnings = failures, warnings
     memory.record = {
         "plan": plan.summary(),

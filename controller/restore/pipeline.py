@@ -4,7 +4,8 @@ Problem: thousands of objects in a dependable order, with a failure here and the
 middle, and somebody who wants to see how far it is.
 Decision: the pipeline only does what the plan says and counts. Definitions are awaited Established
 before anything else is created; namespaces that exist and that data is on its way into are
-labelled before their claims. A cancel takes effect between two objects.
+labelled before their claims; nothing that makes pods is created before it is proven that pods of
+others are held, too. A cancel takes effect between two objects.
 Limits: what is under way when the API server goes away is done again by the next run; objects that
 this restore made are recognised.
 """
@@ -21,12 +22,17 @@ from ararat.errors import NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import CRDS, NAMESPACES
 
+from .claims import pending_for
 from .create import Creator, Outcome, Result
-from .plan import Item, Plan
+from .order import rank
+from .plan import Action, Item, Plan
+from .probe import prove_held
+from .selection import CLAIMS
 from .stored import Object
 
 #: Requests under way at once. The API server's fairness keeps others alive; more costs only us.
 PARALLEL = 24
+_PODS = rank("pods")
 _ESTABLISH_SECONDS = 60.0
 _ESTABLISH_PAUSE = 0.5
 
@@ -41,6 +47,7 @@ class Tally:
     failed: int = 0
     step: str = ""
     results: list[Result] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
         match result.outcome:
@@ -69,6 +76,7 @@ class Pipeline:
         creator: Creator,
         *,
         restore: str,
+        gate_image: str,
         cancelled: Callable[[], bool] = lambda: False,
         parallel: int = PARALLEL,
     ) -> None:
@@ -76,6 +84,7 @@ class Pipeline:
         self._plan = plan
         self._creator = creator
         self._restore = restore
+        self._gate_image = gate_image
         self._cancelled = cancelled
         self._parallel = parallel
         self.tally = Tally(total=plan.total)
@@ -85,7 +94,13 @@ class Pipeline:
 
         Raises Retryable where the API server is away.
         """
+        proven = False
         for resource, items in self._plan.steps():
+            if not proven and rank(resource) >= _PODS:
+                proven = True
+                await self._prove_held()
+                if self._cancelled():
+                    return False
             self.tally.step = f"creating {resource.partition('.')[0]} ({len(items)})"
             await self._step(items)
             if self._cancelled():
@@ -105,6 +120,22 @@ class Pipeline:
             if self._cancelled():
                 return
             self.tally.add(await self._creator.create(item))
+
+    async def _prove_held(self) -> None:
+        """Before anything that makes pods: others' pods are held, too."""
+        self.tally.step = "waiting until pods are held by the webhook"
+        claims = {
+            str(item.namespace): item.name
+            for item in self._plan.items
+            if item.resource == CLAIMS
+            and item.action is Action.CREATE
+            and item.namespace in self._plan.restoring
+            and pending_for(item.body or {}) is not None
+        }
+        proof = await prove_held(
+            self._api, claims, image=self._gate_image, restore_uid=self._creator.restore_uid
+        )
+        self.tally.warnings += proof.warnings
 
     async def _label(self) -> None:
         """Namespaces that were there before get the label that the webhooks go by."""

@@ -33,7 +33,7 @@ from ararat.kube.status import patch_status
 from controller.context import Context
 from controller.location.open import OpenLocation, first_error
 
-from . import results
+from . import results, source
 from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
 from .filling import release_namespaces, step
@@ -48,6 +48,7 @@ from .progress import (
     unique,
 )
 from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
+from .source import ObjectsReader
 
 #: Volumes of one restore are looked at, at most, this often (seconds).
 _STEP_SECONDS = 1.0
@@ -63,8 +64,11 @@ _PATIENCE_SECONDS = 60.0
 class RestoreReconciler:
     """Keys are ``namespace/name``."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self, context: Context, *, read_objects: ObjectsReader = source.read_objects
+    ) -> None:
         self._context = context
+        self._read_objects = read_objects
         self._memories: dict[str, Memory] = {}
 
     async def reconcile(self, key: str) -> float | None:
@@ -107,6 +111,7 @@ class RestoreReconciler:
                 uid=restore.uid,
                 resumed=restore.status.phase is not RestorePhase.NEW,
             ),
+            read_objects=self._read_objects,
         )
 
     # --- on the way -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from controller.runlog import RunLog
 from .data import BackupData
 from .gate import GateSettings
 from .gated import GatedPod, read_pods
+from .source import ObjectsReader
 from .stored import StoredObject
 from .units import Unit
 
@@ -66,6 +67,7 @@ class Look:
     restore: Restore
     memory: Memory
     log: RunLog
+    read_objects: ObjectsReader
 
     @property
     def cancelled(self) -> bool:

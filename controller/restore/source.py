@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from ararat import layout
 from ararat.api.manifest import Manifest, ManifestRepository, decode_manifest
@@ -23,6 +24,14 @@ from controller.location.open import OpenLocation
 from controller.repository.ensure import password_of
 
 from .stored import StoredObject, read_tree
+
+
+class ObjectsReader(Protocol):
+    """Where the API objects of a backup come from; ``read_objects`` is the one there is."""
+
+    async def __call__(
+        self, context: Context, location: OpenLocation, manifest: Manifest, *, job: str
+    ) -> list[StoredObject]: ...
 
 
 async def read_manifest(location: OpenLocation, backup: str) -> Manifest:

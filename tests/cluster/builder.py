@@ -40,6 +40,7 @@ RESTIC: Final = "restic/restic:0.19.1"
 _SUITE = "bookworm"
 _RECIPE = 1
 _PULL_SECONDS = 30
+_KEPT_ARCHIVES = 4
 _LOG = "images"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _APT_INSTALL = (
@@ -91,10 +92,16 @@ def _build(name: str, *, text: str, context: Path, inputs: list[Path]) -> Image:
         say(f"image {name}: building (log: {cache_root() / 'logs' / (_LOG + '.log')})")
         _bud(text, reference=image.reference, context=context)
         _save(image)
-        for older in store().glob(f"{name}-*.tar"):
-            if older != image.archive and re.fullmatch(rf"{re.escape(name)}-\w{{16}}", older.stem):
-                older.unlink()
+        _forget_older(name)
     return image
+
+
+def _forget_older(name: str) -> None:
+    """Remove archives of an image but the newest: one may be about to be loaded by another run."""
+    pattern = re.compile(rf"{re.escape(name)}-[0-9a-f]{{16}}")
+    archives = [path for path in store().glob(f"{name}-*.tar") if pattern.fullmatch(path.stem)]
+    for older in sorted(archives, key=lambda path: path.stat().st_mtime)[:-_KEPT_ARCHIVES]:
+        older.unlink()
 
 
 def _key(name: str, *, text: str, context: Path, inputs: list[Path]) -> str:

@@ -85,7 +85,8 @@ class Network:
         )
         cluster.run_net(
             "ip link set lo up\n"
-            "ip link add br0 type bridge\n"
+            # A bridge's own address changes with its ports, and its neighbours would not know.
+            f"ip link add br0 address {self._mac(2)} type bridge\n"
             f"ip addr add {self.control_plane}/24 dev br0\n"
             "ip link set up0 master br0\n"
             "ip link set up0 up\n"
@@ -110,7 +111,10 @@ class Network:
     def connect_node(self, number: int, *, cluster: Keeper, node: Keeper) -> None:
         """Plug a node into the switch."""
         cluster.run_net(
-            f"ip link add node{number} type veth peer name eth0 netns {node.pid}\n"
+            # The wire of a node that crashed goes with its namespace, some time later.
+            f"ip link delete node{number} 2>/dev/null || true\n"
+            f"ip link add node{number} type veth"
+            f" peer name eth0 address {self._mac(11 + number)} netns {node.pid}\n"
             f"ip link set node{number} master br0\n"
             f"ip link set node{number} up\n"
             f"ip route replace {self.node_pods(number)} via {self.node(number)}\n"
@@ -133,6 +137,10 @@ class Network:
     def mend_node(self, number: int, *, cluster: Keeper) -> None:
         """Plug a node's wire in again."""
         cluster.run_net(f"ip link set node{number} up")
+
+    def _mac(self, host: int) -> str:
+        """An interface's address that stays the same over a node's crash."""
+        return f"02:a7:00:00:{self.index:02x}:{host:02x}"
 
     def disconnect_machine(self) -> None:
         """Remove this machine's interface and with it its routes; it may be gone already."""

@@ -102,3 +102,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "keys.namespace is the namespace of the release: agents could read the master key there; use another" -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What both webhooks have in common: (list root path). Equal to controller.restore.webhook. */}}
+{{- define "ararat.webhook" -}}
+{{- $root := index . 0 -}}
+admissionReviewVersions: [v1]
+clientConfig:
+  service:
+    name: {{ include "ararat.fullname" $root }}-webhook
+    namespace: {{ $root.Release.Namespace | quote }}
+    path: {{ index . 1 }}
+    port: 443
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    operations: [CREATE]
+    resources: [pods]
+    scope: Namespaced
+namespaceSelector:
+  matchExpressions:
+    - key: ararat.dev/restoring
+      operator: Exists
+failurePolicy: Fail
+matchPolicy: Equivalent
+sideEffects: None
+timeoutSeconds: 5
+{{- end -}}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from ararat.kube import KubeApi, connect
+from ararat.restic.version import VARIABLE
 from tests.cluster.api import ApiError
 from tests.cluster.apiserver import ControlPlane
+from tests.cluster.toolchain import restic as toolchain
 from tests.component.agent.engine import FakeEngine
 from tests.component.agent.world import World
 
@@ -32,9 +33,7 @@ def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for file in sorted(CRDS.glob("*.yaml")):
-            crd = yaml.safe_load(file.read_text())
-            _metadata(crd).pop("description", None)
-            running.api.create(path, crd)
+            running.api.create(path, yaml.safe_load(file.read_text()))
         for file in sorted(CRDS.glob("*.yaml")):
             plural = yaml.safe_load(file.read_text())["spec"]["names"]["plural"]
             running.apiserver.wait_until(
@@ -43,11 +42,6 @@ def control_plane() -> Iterator[ControlPlane]:
                 what=f"{plural} to be served",
             )
         yield running
-
-
-def _metadata(crd: Any) -> Any:
-    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return schema["properties"]["metadata"]
 
 
 def _served(control_plane: ControlPlane, plural: str) -> bool:
@@ -70,6 +64,14 @@ async def world(api: KubeApi, tmp_path: Path) -> AsyncIterator[World]:
     await made.prepare()
     yield made
     made.kubelet.close()
+
+
+@pytest.fixture(scope="session")
+def restic() -> Path:
+    """The real one, found by the product where its image would have it."""
+    found = toolchain.ensure()
+    os.environ[VARIABLE] = str(found)
+    return found
 
 
 @pytest.fixture

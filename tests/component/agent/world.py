@@ -70,19 +70,18 @@ class World:
         await self.create(
             BackupLocation, "default", {"filesystem": {"path": str(self.location_path)}}
         )
-        await self.api.create(
-            SECRETS,
-            {
-                "metadata": {"name": "password", "namespace": self.namespace},
-                "data": {"password": base64.b64encode(password.encode()).decode()},
-            },
-        )
+        await self.secret("password", password)
         self.repository: dict[str, Any] = {
             "location": "default",
             "locationID": LOCATION_ID,
             "directory": directory,
             "passwordSecret": "password",
         }
+
+    async def secret(self, name: str, password: str) -> None:
+        data = {"password": base64.b64encode(password.encode()).decode()}
+        meta = {"name": name, "namespace": self.namespace}
+        await self.api.create(SECRETS, {"metadata": meta, "data": data})
 
     async def create(self, kind: Any, name: str, spec: dict[str, Any], **meta: Any) -> Any:
         return await self.api.create(

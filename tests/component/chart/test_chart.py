@@ -53,6 +53,7 @@ EVERYTHING: Object = {
     "imagePullSecrets": [{"name": "pull"}],
     "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["acct.blob.test"]}],
     "gate": {"image": "mirror/gate:9", "pullPolicy": "Always"},
+    "webhook": {"enabled": True},
     "kubeletDir": "/var/snap/microk8s/common/var/lib/kubelet",
     "agent": {
         "image": {"repository": "mirror/agent", "tag": "sha256:" + 64 * "a"},
@@ -281,6 +282,26 @@ def test_gate_uses_the_agents_image_unless_told_otherwise():
     env = pod_of(one(render(EVERYTHING), "Deployment"))[2]
     assert env["ARARAT_GATE_IMAGE"] == "mirror/gate:9"
     assert env["ARARAT_GATE_PULL_POLICY"] == "Always"
+
+
+def test_webhooks_are_those_the_controller_serves():
+    from controller.restore.webhook import configurations
+
+    objects = render({"webhook": {"enabled": True}}, namespace="backup")
+    service = one(objects, "Service")
+    name = service["metadata"]["name"]
+    wanted = configurations(name="ararat-gate", namespace="backup", service=name)
+    for configuration in wanted:
+        found = one(objects, configuration["kind"])
+        assert found["metadata"]["name"] == "ararat-gate"
+        assert found["webhooks"] == configuration["webhooks"]
+    _, container, env = pod_of(one(objects, "Deployment"))
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert service["spec"]["ports"] == [{"name": "webhook", "port": 443, "targetPort": "webhook"}]
+    assert env["ARARAT_WEBHOOK_SERVICE"] == name
+    assert env["ARARAT_WEBHOOK_PORT"] == str(ports["webhook"])
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
 
 
 def test_every_value_arrives():

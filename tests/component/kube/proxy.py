@@ -56,8 +56,7 @@ class Proxy:
         self.seen: list[Seen] = []
         #: Watches stop passing on at this many bytes, in the middle of a line.
         self.cut_watch_after: int | None = None
-        self._streams: set[web.Request] = set()
-        self._connected: set[web.Request] = set()
+        self._connected: list[web.Request] = []
         self._healed = asyncio.Event()
         self._healed.set()
 
@@ -124,7 +123,7 @@ class Proxy:
         line = f"{request.method} {request.path_qs}"
         now = asyncio.get_running_loop().time()
         self.seen.append(Seen(line, now, dict(request.headers)))
-        self._connected.add(request)
+        self._connected.append(request)
         try:
             if not self._healed.is_set():
                 await self._healed.wait()
@@ -137,7 +136,7 @@ class Proxy:
                         return answer
             return await self._forward(request)
         finally:
-            self._connected.discard(request)
+            self._connected = [one for one in self._connected if one is not request]
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         drop = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ async def until_active(candidate: Candidate, seconds: float = 15) -> None:
 def never_both(one: Candidate, two: Candidate) -> bool:
     now = clock()
     spans = sorted([r[0], r[1] if len(r) > 1 else now] for c in (one, two) for r in c.runs)
-    return all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    return all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 async def test_a_partitioned_leader_stops_before_the_next_one_starts(

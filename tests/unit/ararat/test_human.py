@@ -68,7 +68,8 @@ def test_progress_text(done: int, total: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 volumes"), (1, "1 volume"), (2, "2 volumes"), (1234, "1,234 volumes")]
+    ("count", "text"),
+    [(0, "0 volumes"), (1, "1 volume"), (2, "2 volumes"), (1234, "1,234 volumes")],
 )
 def test_plural(count: int, text: str) -> None:
     assert human.plural(count, "volume") == text

@@ -63,7 +63,9 @@ def test_object_names_that_look_alike(one: tuple[str, ...], two: tuple[str, ...]
 
 
 def test_object_name_can_be_read() -> None:
-    assert re.fullmatch(r"nightly-data-7f1e-[0-9a-f]{10}", naming.object_name("nightly", "data", "7f1e"))
+    assert re.fullmatch(
+        r"nightly-data-7f1e-[0-9a-f]{10}", naming.object_name("nightly", "data", "7f1e")
+    )
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def test_every_field_has_a_description(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
+def test_metadata_is_left_to_the_api_server(kind):
+    """A description there makes the API server refuse the whole definition."""
+    assert schema_of(kind)["properties"]["metadata"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
 def test_schema_is_structural(kind):
     for node in nodes(schema_of(kind)):
         assert isinstance(node["type"], str), node

@@ -124,7 +124,7 @@ def test_order_of_kinds() -> None:
         ),
         (stored("ReplicaSet", "old", api_version="apps/v1", spec={"replicas": 0}), None),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_never_restored(obj: StoredObject, reason: str | None) -> None:
     selecting = stored("Service", "web", spec={"selector": {"app": "web"}})

@@ -1,0 +1,267 @@
+"""Backup and restore with everything real: API server, restic, a directory as store, mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ararat.api import PodVolumeBackup, PodVolumeRestore
+from ararat.api.location import BackupLocationSpec, FilesystemLocation
+from ararat.blob.open import open_store
+from ararat.keys import new_master_key, repository_password
+from ararat.kube import KubeApi
+from ararat.restic.create import create_repository
+from ararat.restic.models import LockOwner
+from tests.component.agent.walker import differences, every_kind_of_file, walk
+from tests.component.agent.world import CLUSTER, LOCATION_ID, World
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("restic")]
+
+
+@pytest.fixture
+async def world(api: KubeApi, tmp_path: Path, restic: Path) -> AsyncIterator[World]:
+    """A world whose location holds a real repository."""
+    made = World(api, tmp_path)
+    made.location_path.mkdir()
+    spec = BackupLocationSpec(filesystem=FilesystemLocation(path=str(made.location_path)))
+    store = await open_store(spec, {})
+    master = new_master_key()
+    current = await create_repository(
+        store,
+        folder="repositories/volumes/web",
+        master=master,
+        location_id=LOCATION_ID,
+        owner=LockOwner(CLUSTER, "test", "now", "init"),
+        scratch_dir=made.config.scratch_dir,
+    )
+    await store.close()
+    made.location_path.rename(made.path / "made")
+    await made.prepare(
+        directory=current.directory,
+        password=repository_password(master, LOCATION_ID, current.repository_name),
+    )
+    for entry in (made.path / "made").iterdir():
+        entry.rename(made.location_path / entry.name)
+    made.repository["keyID"] = current.key_id
+    yield made
+    made.kubelet.close()
+
+
+def locks(world: World) -> list[str]:
+    folder = world.location_path / world.repository["directory"] / "locks"
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def restics() -> list[int]:
+    """Processes of ours that run restic."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "restic"], capture_output=True, text=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+async def claimed(world: World, pod: str, *, gated: bool = False) -> tuple[str, Path]:
+    volume = await world.claim(pod)
+    uid = await world.pod(pod, volume=volume, gated=gated)
+    return uid, world.kubelet.csi(uid, world.pv(pod))
+
+
+def as_restore(status: dict[str, Any]) -> dict[str, Any]:
+    """What the controller makes of a finished backup."""
+    return {
+        "snapshotID": status["snapshotID"],
+        "root": status["root"],
+        "expectedBytes": status["summary"]["bytesProcessed"],
+        "expectedFiles": status["summary"]["filesTotal"],
+    }
+
+
+async def test_every_kind_of_file_comes_back(world: World):
+    uid, source = await claimed(world, "db-0")
+    every_kind_of_file(source)
+    listener = socket.socket(socket.AF_UNIX)
+    os.chdir(source)  # socket paths are short
+    listener.bind("socket")
+    os.chdir("/")
+    os.utime(source, ns=(1, 1_300_000_000_000_000_009))
+    before = walk(source)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        assert backup["incomplete"] is False
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        restore = await world.until(PodVolumeRestore, "r1", "Completed", seconds=60)
+    listener.close()
+    assert differences(before, walk(target)) == []
+    print(f"compared {len(before)} entries")
+    assert "message" not in restore
+    assert locks(world) == []
+    assert restics() == []
+    assert os.listdir(world.config.scratch_dir) == []
+
+
+async def test_between_disk_memory_and_local(world: World):
+    """The same files on an emptyDir, a tmpfs and a local volume, and back."""
+    uid = await world.pod("a-0", volume={"emptyDir": {}})
+    path = world.kubelet.empty_dir(uid, "data")
+    (path / "file").write_bytes(b"content")
+    path.chmod(0o1777)
+    async with world.agent():
+        await world.backup("b1", "a-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        memory_uid = await world.pod("b-0", volume={"emptyDir": {"medium": "Memory"}}, gated=True)
+        memory = world.kubelet.empty_dir(memory_uid, "data")
+        world.kubelet.tmpfs(memory)
+        await world.restore("r1", "b-0", memory_uid, **as_restore(backup))
+        await world.until(PodVolumeRestore, "r1", "Completed", seconds=60)
+        assert differences(walk(path), walk(memory)) == []
+
+
+async def test_the_second_backup_reads_only_what_changed(world: World):
+    uid, source = await claimed(world, "db-0")
+    for number in range(50):
+        (source / f"file-{number}").write_bytes(os.urandom(10_000))
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        first = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        (source / "file-7").write_bytes(b"changed")
+        await world.backup("b2", "db-0", uid)
+        second = await world.until(PodVolumeBackup, "b2", "Completed", seconds=60)
+    assert first["summary"]["filesNew"] == 50
+    assert second["summary"]["parent"] == first["snapshotID"]
+    assert second["summary"]["filesUnmodified"] == 49
+    assert second["summary"]["bytesStored"] < first["summary"]["bytesStored"] / 10
+
+
+async def test_an_empty_volume_restores_to_an_empty_one(world: World):
+    uid, source = await claimed(world, "db-0")
+    os.chown(source, 1000, 2000)
+    source.chmod(0o2770)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        assert backup["empty"]
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, empty=True, root=backup["root"])
+        await world.until(PodVolumeRestore, "r1", "Completed", seconds=60)
+    assert differences(walk(source), walk(target)) == []
+
+
+async def big(world: World, pod: str = "db-0", size: int = 400) -> tuple[str, Path]:
+    """A volume that takes restic a few seconds."""
+    uid, source = await claimed(world, pod)
+
+    def fill() -> None:
+        for number in range(size // 8):
+            (source / f"file-{number}").write_bytes(os.urandom(8 << 20))
+
+    await asyncio.to_thread(fill)
+    return uid, source
+
+
+async def under_way(world: World) -> None:
+    while not restics() or not locks(world):
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
+
+
+async def test_a_cancelled_backup_leaves_no_lock_and_no_process(world: World):
+    uid, _ = await big(world)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        await under_way(world)
+        begun = time.monotonic()
+        await world.set_spec(PodVolumeBackup, "b1", {"cancel": True})
+        while restics():
+            await asyncio.sleep(0.02)
+        took = time.monotonic() - begun
+        await world.until(PodVolumeBackup, "b1", "Cancelled")
+    assert took < 2
+    assert locks(world) == []
+
+
+async def test_a_killed_restic_is_run_again(world: World):
+    uid, source = await big(world)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        await under_way(world)
+        for pid in restics():
+            os.kill(pid, signal.SIGKILL)
+        status = await world.until(PodVolumeBackup, "b1", "Completed", seconds=90)
+        assert any(c["reason"] == "Killed" for c in status["conditions"])
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, **as_restore(status))
+        await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
+    assert differences(walk(source), walk(target)) == []
+    assert locks(world) == []
+
+
+async def test_a_shutdown_hands_back_and_the_next_agent_finishes(world: World):
+    uid, _ = await big(world)
+    async with world.agent() as first:
+        await world.backup("b1", "db-0", uid)
+        await under_way(world)
+        begun = time.monotonic()
+        await first.stop()
+        assert time.monotonic() - begun < world.config.shutdown_seconds
+    assert (await world.status(PodVolumeBackup, "b1"))["phase"] == "New"
+    assert locks(world) == []
+    assert restics() == []
+    async with world.agent():
+        status = await world.until(PodVolumeBackup, "b1", "Completed", seconds=90)
+    assert status["attempts"] == 0
+
+
+async def test_a_restore_that_was_interrupted_is_finished(world: World):
+    uid, source = await big(world)
+    async with world.agent() as first:
+        await world.backup("b1", "db-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=90)
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        while not any(target.iterdir()):
+            await asyncio.sleep(0.02)
+        await first.stop()
+    status = await world.status(PodVolumeRestore, "r1")
+    assert (status["phase"], status["wrote"]) == ("New", True)
+    assert world.kubelet.answer(target_uid)["phase"] != "Completed"
+    (target / "left over").write_text("by the interrupted run")
+    async with world.agent():
+        await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
+    assert differences(walk(source), walk(target)) == []
+
+
+async def test_a_full_volume_says_so(world: World):
+    uid, _ = await big(world, size=40)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        target_uid = await world.pod("db-1", volume={"emptyDir": {"medium": "Memory"}}, gated=True)
+        target = world.kubelet.empty_dir(target_uid, "data")
+        world.kubelet.tmpfs(target, options="size=8m")
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        status = await world.until(PodVolumeRestore, "r1", "Failed", seconds=60)
+    assert status["reason"] == "OutOfSpace"
+    assert "40.0 MiB are needed" in status["message"]
+
+
+async def test_a_wrong_password_is_said(world: World):
+    world.repository["passwordSecret"] = "wrong"
+    await world.secret("wrong", "f" * 64)
+    uid, source = await claimed(world, "db-0")
+    (source / "file").write_text("x")
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        status = await world.until(PodVolumeBackup, "b1", "Failed", seconds=60)
+    assert status["reason"] == "WrongPassword"
+    assert "f" * 64 not in status["message"]

@@ -1,0 +1,194 @@
+"""The chart, installed into a real API server: it is accepted, and RBAC says what we say.
+
+No node runs here: pods stay unscheduled, and nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ararat.api import KINDS
+from tests.cluster.apiserver import ControlPlane
+from tests.cluster.toolchain import kubectl
+
+CHART = Path(__file__).resolve().parents[3] / "charts" / "ararat"
+NAMESPACE = "ararat"
+AGENT = f"system:serviceaccount:{NAMESPACE}:ararat-agent"
+CONTROLLER = f"system:serviceaccount:{NAMESPACE}:ararat-controller"
+
+
+class Release:
+    def __init__(self, plane: ControlPlane, home: Path) -> None:
+        self.plane = plane
+        self._home = home
+
+    def helm(self, *arguments: str, values: dict[str, Any] | None = None) -> str:
+        done = subprocess.run(
+            [str(kubectl.ensure().helm), *arguments, "--namespace", NAMESPACE],
+            input=None if values is None else json.dumps(values),
+            env={
+                **os.environ,
+                "KUBECONFIG": str(self.plane.kubeconfig),
+                "HELM_CACHE_HOME": str(self._home),
+                "HELM_CONFIG_HOME": str(self._home),
+                "HELM_DATA_HOME": str(self._home),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def may(self, user: str, verb: str, resource: str, **where: str) -> bool:
+        """What RBAC answers. ``resource`` is ``group/plural/subresource`` from its end."""
+        plural, _, subresource = resource.partition("/")
+        plural, _, group = plural.partition(".")
+        attributes = {
+            "verb": verb,
+            "group": group,
+            "resource": plural,
+            "subresource": subresource,
+            **where,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        answer = self.plane.api.create(path, review)
+        return bool(answer["status"]["allowed"])
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    with ControlPlane() as plane:
+        made = Release(plane, tmp_path_factory.mktemp("helm"))
+        said = made.helm("install", "ararat", str(CHART), "--create-namespace")
+        assert "ararat key export -o" in said
+        yield made
+
+
+def test_everything_is_there(release: Release) -> None:
+    api = release.plane.api
+    for kind in KINDS:
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.PLURAL}.ararat.dev"
+        conditions = {c["type"]: c["status"] for c in api.get(path)["status"]["conditions"]}
+        assert conditions["Established"] == "True"
+        assert "NonStructuralSchema" not in conditions
+    location = api.get(f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/backuplocations/default")
+    assert location["spec"]["filesystem"] == {"path": "/var/lib/ararat/backups"}
+    assert api.get(f"/api/v1/namespaces/{NAMESPACE}-keys")["metadata"]["annotations"][
+        "helm.sh/resource-policy"
+    ]
+    apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+    assert api.get(f"{apps}/deployments/ararat-controller")["spec"]["replicas"] == 2
+    assert api.get(f"{apps}/daemonsets/ararat-agent")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "where"),
+    [
+        ("watch", "pods", {}),
+        ("get", "persistentvolumeclaims", {"namespace": "wp"}),
+        ("get", "persistentvolumes", {}),
+        ("create", "events", {"namespace": "wp"}),
+        ("get", "namespaces", {"name": "kube-system"}),
+        ("watch", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "podvolumebackups.ararat.dev/status", {"namespace": NAMESPACE}),
+        ("patch", "podvolumerestores.ararat.dev/status", {"namespace": NAMESPACE}),
+        ("get", "backuplocations.ararat.dev", {"namespace": NAMESPACE}),
+        ("get", "secrets", {"namespace": NAMESPACE, "name": "job"}),
+    ],
+)
+def test_agent_may(release: Release, verb: str, resource: str, where: dict[str, str]) -> None:
+    assert release.may(AGENT, verb, resource, **where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "where"),
+    [
+        ("list", "secrets", {"namespace": NAMESPACE}),
+        ("get", "secrets", {"namespace": f"{NAMESPACE}-keys", "name": "master-key"}),
+        ("get", "secrets", {"namespace": "wp", "name": "db"}),
+        ("create", "pods", {"namespace": "wp"}),
+        ("delete", "pods", {"namespace": "wp"}),
+        ("create", "pods/exec", {"namespace": "wp"}),
+        ("patch", "persistentvolumeclaims", {"namespace": "wp"}),
+        ("create", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
+        ("delete", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "backups.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "backuplocations.ararat.dev", {"namespace": NAMESPACE}),
+        ("create", "serviceaccounts/token", {"namespace": NAMESPACE}),
+        ("get", "namespaces", {"name": "wp"}),
+        ("get", "nodes/proxy", {}),
+    ],
+)
+def test_agent_may_not(release: Release, verb: str, resource: str, where: dict[str, str]) -> None:
+    assert not release.may(AGENT, verb, resource, **where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "where"),
+    [
+        ("list", "secrets", {}),
+        ("list", "widgets.example.org", {}),
+        ("create", "widgets.example.org", {"namespace": "wp"}),
+        ("create", "namespaces", {}),
+        ("patch", "persistentvolumeclaims", {"namespace": "wp"}),
+        ("patch", "pods/status", {"namespace": "wp"}),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io", {}),
+        ("create", "secrets", {"namespace": f"{NAMESPACE}-keys"}),
+        ("delete", "secrets", {"namespace": NAMESPACE}),
+        ("update", "leases.coordination.k8s.io", {"namespace": NAMESPACE}),
+        ("delete", "podvolumerestores.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "restores.ararat.dev/status", {"namespace": NAMESPACE}),
+    ],
+)
+def test_controller_may(release: Release, verb: str, resource: str, where: dict[str, str]) -> None:
+    assert release.may(CONTROLLER, verb, resource, **where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "where"),
+    [
+        ("delete", "pods", {"namespace": "wp"}),
+        ("delete", "persistentvolumeclaims", {"namespace": "wp"}),
+        ("delete", "persistentvolumes", {}),
+        ("delete", "namespaces", {}),
+        ("deletecollection", "secrets", {}),
+        ("delete", "secrets", {"namespace": f"{NAMESPACE}-keys", "name": "master-key"}),
+        ("update", "deployments.apps", {"namespace": "wp"}),
+        ("impersonate", "users", {}),
+    ],
+)
+def test_controller_may_not(
+    release: Release, verb: str, resource: str, where: dict[str, str]
+) -> None:
+    assert not release.may(CONTROLLER, verb, resource, **where)
+
+
+def test_upgrade_and_uninstall_leave_key_and_definitions(release: Release) -> None:
+    """Last, for it takes the release away."""
+    release.helm("upgrade", "ararat", str(CHART), "-f", "-", values={"agent": {"concurrency": 4}})
+    api = release.plane.api
+    agent = api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/ararat-agent")
+    (container,) = agent["spec"]["template"]["spec"]["containers"]
+    assert {"name": "ARARAT_CONCURRENCY", "value": "4"} in container["env"]
+    release.helm("uninstall", "ararat")
+    assert api.items(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments") == []
+    assert (
+        api.get(f"/api/v1/namespaces/{NAMESPACE}-keys")["metadata"].get("deletionTimestamp") is None
+    )
+    assert api.items("/apis/ararat.dev/v1alpha1/restores") == []
+    # The namespace that was kept is taken over by the next install of the same name.
+    release.helm("install", "ararat", str(CHART))
