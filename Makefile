@@ -53,6 +53,7 @@ lint: venv ## Format, lint, types, import contract, CRDs against models.
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell .
 	@$(BIN)/python -m tools.crds --check
 
 .PHONY: format

@@ -17,14 +17,18 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from ararat import health
 from ararat.api import PodVolumeBackup, PodVolumeRestore, Resource
 from ararat.api.names import NODE
+from ararat.errors import AraratError
 from ararat.kube.api import KubeApi
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer
 from ararat.kube.resources import PODS, of
 from ararat.naming import label_value
+from ararat.process import landlock_abi
 from ararat.restic.session import open_repository
+from ararat.restic.version import find_restic
 
 from .book import JobBook, trim_pod
+from .cache import CacheKeeper
 from .config import AgentConfig
 from .context import AgentContext, OpenRepository
 from .events import JobEvents
@@ -55,6 +59,7 @@ class Agent:
         self.config = config
         self._api = api
         self._stopping = asyncio.Event()
+        self._restic_trouble: str | None = None
         self._metrics = AgentMetrics(registry)
         self._locations = Locations(api, namespace=config.namespace, node=config.node)
         self._backups = self._job_informer(PodVolumeBackup)
@@ -73,6 +78,7 @@ class Agent:
             events=JobEvents(EventRecorder(api, component="ararat-agent", instance=config.node)),
             settled=self.gatekeeper.poke,
         )
+        self._cache = CacheKeeper(config, self._metrics, oldest_start=self.scheduler.oldest_start)
         for informer in self._informers:
             informer.on_change(lambda *_: self._changed())
 
@@ -86,12 +92,7 @@ class Agent:
 
     async def run(self, *, serve: bool = True) -> None:
         self.config.cache_dir.mkdir(parents=True, exist_ok=True)
-        _log.info(
-            "agent.started",
-            node=self.config.node,
-            kubelet=str(self.config.kubelet_dir),
-            concurrency=self.config.concurrency,
-        )
+        await self._introduce()
         work: list[Coroutine[Any, Any, None]] = [
             *(informer.run() for informer in self._informers),
             self._work_when_synced(),
@@ -110,10 +111,38 @@ class Agent:
             await self._locations.close()
         _log.info("agent.stopped")
 
+    async def _introduce(self) -> None:
+        """Says what this agent stands on, and what is wrong with it."""
+        version = landlock_abi()
+        self._metrics.confined.set(version)
+        if version == 0:
+            _log.warning(
+                "agent.not_confined",
+                meaning="this kernel has no Landlock: a pod that swaps directories for links while "
+                "it is backed up could lead restic outside its volume",
+            )
+        try:
+            binary = await find_restic()
+            self._metrics.restic.info({"version": binary.version_text})
+            found = binary.version_text
+        except AraratError as error:
+            self._restic_trouble = found = error.message
+            _log.error("agent.no_restic", problem=error.message)
+        _log.info(
+            "agent.started",
+            node=self.config.node,
+            kubelet=str(self.config.kubelet_dir),
+            concurrency=self.config.concurrency,
+            landlock=version,
+            restic=found,
+        )
+
     def ready(self) -> str | None:
         """None, or why this agent should get no work."""
         if self._stopping.is_set():
             return "shutting down"
+        if self._restic_trouble is not None:
+            return self._restic_trouble
         if not self.book.synced:
             return "the API server has not been read yet"
         return self._kubelet_trouble() or self.scheduler.trouble
@@ -134,6 +163,7 @@ class Agent:
             group.create_task(self.scheduler.run())
             group.create_task(self.gatekeeper.run())
             group.create_task(self._leaders.run())
+            group.create_task(self._cache.run())
 
     def _changed(self) -> None:
         self.scheduler.poke()

@@ -23,6 +23,8 @@ from ararat.restic.parent import choose_parent, job_tag
 
 from .context import AgentContext, Engine, Run, find_volume
 from .mounted import OpenVolume, confirmed, limited, volume_opened
+from .progress import finished
+from .repository import repository_opened
 from .rootmeta import capture
 
 _log = structlog.get_logger(__name__)
@@ -47,21 +49,7 @@ async def back_up(
         context.config.kubelet_dir, spec.pod.uid, source, wait_seconds=wait, waiting=run.say
     ) as volume:
         root = await limited(capture, volume.fd)
-        password = await context.locations.password(spec.repository)
-        async with (
-            context.locations.opened(spec.repository) as location,
-            context.open_repository(
-                store=location.store,
-                directory=spec.repository.directory,
-                password=password,
-                key_id=spec.repository.key_id,
-                access=Access.APPEND_ONLY,
-                owner=context.lock_owner(location.file, job.uid),
-                cache_dir=context.config.cache_dir,
-                scratch_dir=context.config.scratch_dir,
-                settings=context.restic_settings(),
-            ) as restic,
-        ):
+        async with repository_opened(context, job, access=Access.APPEND_ONLY) as restic:
             try:
                 result = await _run_restic(restic, job, volume, run)
             finally:
@@ -116,6 +104,9 @@ def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
         "message": _message(result),
         "snapshotID": result.snapshot_id,
         "summary": summary.to_dict(),
+        "progress": finished(
+            bytes_done=result.bytes_processed, files_done=result.files_total
+        ).to_dict(),
         "root": root.to_dict(),
         "empty": result.empty,
         "incomplete": result.incomplete,

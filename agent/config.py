@@ -35,7 +35,7 @@ class AgentConfig:
     """Jobs of this node that run at once on one repository."""
     port: int = 8080
     """Health and metrics."""
-    shutdown_seconds: float = 20.0
+    shutdown_seconds: float = 60.0
     """From SIGTERM until running jobs must have been handed back; below the pod's own period."""
     mount_wait_seconds: float = 120.0
     """How long a volume may still be on its way (attach, mount) before a job fails for it."""
@@ -70,7 +70,7 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
             "ARARAT_REPOSITORY_CONCURRENCY", default=64, low=1, high=64
         ),
         port=reader.number("ARARAT_PORT", default=8080, low=0, high=65535),
-        shutdown_seconds=reader.number("ARARAT_SHUTDOWN_SECONDS", default=20, low=1, high=3600),
+        shutdown_seconds=reader.number("ARARAT_SHUTDOWN_SECONDS", default=60, low=1, high=3600),
         mount_wait_seconds=reader.number(
             "ARARAT_MOUNT_WAIT_SECONDS", default=120, low=1, high=3600
         ),

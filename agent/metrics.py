@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 _SECONDS: Final = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -62,6 +62,17 @@ class AgentMetrics:
             "ararat_agent_waiting_gates",
             "Volumes whose pods wait behind a gate on this node.",
             registry=registry,
+        )
+        self.cache = Gauge(
+            "ararat_agent_cache_bytes", "Size of restic's caches on this node.", registry=registry
+        )
+        self.confined = Gauge(
+            "ararat_agent_landlock_version",
+            "The kernel's Landlock version; 0 where restic cannot be confined to its volume.",
+            registry=registry,
+        )
+        self.restic = Info(
+            "ararat_agent_restic", "The restic that this agent runs.", registry=registry
         )
         self.kubelet = Gauge(
             "ararat_agent_kubelet_directory_ok",

@@ -13,9 +13,20 @@ from collections import deque
 from collections.abc import Callable
 
 from ararat.api.nodejob import Progress
-from ararat.human import progress_text
+from ararat.human import progress_text, size
 
 _WINDOW_SECONDS = 10.0
+
+
+def finished(*, bytes_done: int, files_done: int) -> Progress:
+    """The progress of a job that has ended well: everything, at no rate."""
+    return Progress(
+        total_bytes=bytes_done,
+        bytes_done=bytes_done,
+        total_files=files_done,
+        files_done=files_done,
+        text=size(bytes_done),
+    )
 
 
 class ProgressMeter:

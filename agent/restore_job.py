@@ -6,7 +6,7 @@ it; restic writes through the open descriptor; the root directory gets its own m
 is flushed to the disk; the mount must still be what it was. Only then does the status say
 Completed, and only a status that says so opens the gate (agent/gatekeeper.py).
 A volume that is not empty, and was not filled by this very job, is never touched.
-Limits: what restic counts is compared with what it meant to do; content is not read back here.
+Limits: what restic's result means is decided in agent/restore_result.py.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 import structlog
 
 from ararat.api import PodVolumeRestore
-from ararat.api.nodejob import JobPhase, RestoreSummary
-from ararat.errors import AraratError, InvalidSpec, OutOfSpace
-from ararat.human import plural, size
+from ararat.errors import AraratError, InvalidSpec
 from ararat.restic.models import Access, RestoreProgress, RestoreRequest, RestoreResult
 
-from .backup_job import short_paths
 from .context import AgentContext, Run, find_volume
 from .directory import is_empty
 from .mounted import OpenVolume, confirmed, limited, volume_opened
+from .repository import repository_opened
+from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
 
 _log = structlog.get_logger(__name__)
@@ -40,16 +39,6 @@ class VolumeNotEmpty(InvalidSpec):
     """There is data in the volume that this job did not put there."""
 
     default_reason = "VolumeNotEmpty"
-
-
-class FilesNotRestored(AraratError):
-    """restic could not write some files; ``status`` says which."""
-
-    default_reason = "FilesNotRestored"
-
-    def __init__(self, message: str, *, status: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 async def fill(
@@ -78,23 +67,31 @@ async def fill(
         own_data = job.status.wrote
         if not own_data:
             await limited(_refuse_content, volume)
-        result = RestoreResult()
+        result, remarks = RestoreResult(), []
         if spec.snapshot_id is not None:
             result = await _restore(
                 context, job, volume, run, replace=own_data, mark_written=mark_written
             )
+            remark = check(
+                result,
+                fstype=volume.mount.fstype,
+                free=await limited(_free_bytes, volume.fd),
+                needed=spec.expected_bytes,
+            )
+            remarks += [remark] if remark else []
         elif spec.root is not None:
             await mark_written()
-        refused: list[str] = []
         if spec.root is not None:
             refused = await limited(apply, volume.fd, spec.root)
             found = await limited(capture, volume.fd)
-            refused = refused or differences(spec.root, found)
+            unlike = refused or differences(spec.root, found)
+            remark = check_root(unlike, fstype=volume.mount.fstype)
+            remarks += [remark] if remark else []
         run.meter.touch()
         await limited(_flush, volume.fd)
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
-    return finished_status(result, refused)
+    return finished_status(result, remarks)
 
 
 async def _restore(
@@ -106,7 +103,6 @@ async def _restore(
     replace: bool,
     mark_written: Callable[[], Awaitable[None]],
 ) -> RestoreResult:
-    reference = job.spec.repository
     assert job.spec.snapshot_id is not None
 
     def report(progress: RestoreProgress) -> None:
@@ -117,78 +113,14 @@ async def _restore(
             total_files=progress.total_files or job.spec.expected_files,
         )
 
-    password = await context.locations.password(reference)
-    async with (
-        context.locations.opened(reference) as location,
-        context.open_repository(
-            store=location.store,
-            directory=reference.directory,
-            password=password,
-            key_id=reference.key_id,
-            access=Access.READ_ONLY if reference.read_only else Access.APPEND_ONLY,
-            owner=context.lock_owner(location.file, job.uid),
-            cache_dir=context.config.cache_dir,
-            scratch_dir=context.config.scratch_dir,
-            settings=context.restic_settings(),
-        ) as restic,
-    ):
+    access = Access.READ_ONLY if job.spec.repository.read_only else Access.APPEND_ONLY
+    async with repository_opened(context, job, access=access) as restic:
         _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
         await mark_written()
         request = RestoreRequest(
             snapshot_id=job.spec.snapshot_id, target=volume.fd, replace=replace
         )
-        result = await restic.restore(request, on_progress=report)
-    check(result, free=await limited(_free_bytes, volume.fd), needed=job.spec.expected_bytes)
-    return result
-
-
-def check(result: RestoreResult, *, free: int, needed: int) -> None:
-    """Raises unless restic wrote all that it meant to write. Pure."""
-    status = {
-        "failedCount": result.failed_count,
-        "failedPaths": short_paths(result.failed),
-        "summary": _summary(result).to_dict(),
-    }
-    if result.failed_count:
-        first = result.failed[0] if result.failed else None
-        cause = f", the first: {first.path}: {first.message}" if first else ""
-        message = f"{plural(result.failed_count, 'file')} could not be restored{cause}."
-        if any("no space left" in error.message.lower() for error in result.failed):
-            raise OutOfSpace(
-                f"The volume is full: {size(needed)} are needed in all and {size(free)} are free."
-            )
-        raise FilesNotRestored(message, status=status)
-    done = result.files_restored + result.files_skipped
-    if done != result.files_total:
-        raise FilesNotRestored(
-            f"restic restored {done:,} of {result.files_total:,} files and named no cause.",
-            status=status,
-        )
-
-
-def finished_status(result: RestoreResult, refused: list[str]) -> dict[str, Any]:
-    """Pure: what the job's status says about a finished restore."""
-    message = None
-    if refused:
-        message = f"The volume's root directory could not be set in full: {', '.join(refused)}."
-    return {
-        "phase": JobPhase.COMPLETED.value,
-        "reason": None,
-        "message": message,
-        "summary": _summary(result).to_dict(),
-        "failedCount": 0,
-        "failedPaths": [],
-    }
-
-
-def _summary(result: RestoreResult) -> RestoreSummary:
-    return RestoreSummary(
-        files_restored=result.files_restored,
-        bytes_restored=result.bytes_restored,
-        files_total=result.files_total,
-        bytes_total=result.bytes_total,
-        seconds=round(result.seconds, 3),
-    )
+        return await restic.restore(request, on_progress=report)
 
 
 def _refuse_content(volume: OpenVolume) -> None:

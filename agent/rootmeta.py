@@ -6,8 +6,8 @@ whether the application can write at all.
 Decision: captured into the job's status, kept in the manifest, and reapplied by descriptor as the
 last act of a restore. ACLs are extended attributes like any other.
 Limits: some file systems keep no owners or attributes (SMB, squashed NFS); what they refuse is
-reported, not fatal. ``security.selinux`` belongs to the node's policy and is left alone;
-``trusted.*`` is invisible without CAP_SYS_ADMIN, which the agent does not have.
+returned, and agent/restore_result.py says what it means. ``security.selinux`` belongs to the node's
+policy and is left alone; ``trusted.*`` is invisible without CAP_SYS_ADMIN, which the agent has not.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ from .decide import Stop
 from .progress import ProgressMeter
 from .queue import JobKind
 from .record import JobLost, JobRecord
-from .restore_job import FilesNotRestored, fill
+from .restore_job import fill
+from .restore_result import FilesNotRestored
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class JobRun:
         self._body: asyncio.Task[dict[str, Any]] | None = None
         self._stop: Stop | None = None
         self._message: str | None = None
+        self.started_at = time.time()
 
     def stop(self, reason: Stop) -> None:
         """Ends the body soon; the first reason counts, and none once the body has ended."""
@@ -216,11 +218,7 @@ class JobRun:
 
     async def _completed(self, status: dict[str, Any]) -> RunEnd:
         now = utcnow().isoformat()
-        progress = self.meter.snapshot()
-        done = progress.model_copy(update={"bytes_per_second": 0})
-        await self.record.update(
-            {**status, "completionTime": now, "heartbeatTime": now, "progress": done.to_dict()}
-        )
+        await self.record.update({**status, "completionTime": now, "heartbeatTime": now})
         _log.info("job.completed", bytes=self._run.bytes_read)
         return RunEnd(phase=JobPhase.COMPLETED, message=status.get("message"))
 

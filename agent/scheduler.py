@@ -12,7 +12,6 @@ Limits: one scheduler per node; two would meet at the claim, where the resource 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -27,6 +26,7 @@ from ararat.human import size
 from ararat.kube.api import KubeObject
 
 from .book import Entry, JobBook
+from .cache import free_bytes
 from .context import AgentContext
 from .decide import End, Ignore, NodeJob, Start, Stop, Wait, must_stop, next_step
 from .events import JobEvents
@@ -82,6 +82,10 @@ class Scheduler:
         """Numbers of a job that runs now."""
         found = self._runs.get(uid)
         return found[0].meter if found else None
+
+    def oldest_start(self) -> float | None:
+        """When the oldest of the runs began, in seconds since 1970; None where nothing runs."""
+        return min((run.started_at for run, _ in self._runs.values()), default=None)
 
     async def run(self) -> None:
         while True:
@@ -342,10 +346,9 @@ def _disk_trouble(context: AgentContext) -> str | None:
     """Why this node's disk allows no further job: a full disk would get the node evicted."""
     config = context.config
     try:
-        info = os.statvfs(config.cache_dir)
+        free = free_bytes(config.cache_dir)
     except OSError as error:
         return f"The cache directory {config.cache_dir} is unusable: {error.strerror}."
-    free = info.f_bavail * info.f_frsize
     if free >= config.minimum_free_bytes:
         return None
     return (

@@ -203,12 +203,14 @@ class CertificateKeeper:
         service: str,
         secret: str = "ararat-webhook-tls",  # noqa: S107 - its name
         configuration: str = "ararat-gate",
+        names: Sequence[str] = (),
     ) -> None:
+        """``names``: what the certificate is for, where it is not the service's own names."""
         self._api = api
         self._namespace = namespace
         self._secret = secret
         self._configuration = configuration
-        self._names = service_names(service, namespace)
+        self._names = list(names) or service_names(service, namespace)
 
     async def run(self) -> None:
         """Keep them so until cancelled. Errors are logged and tried again."""

@@ -8,11 +8,8 @@
 # The images install agent.txt and controller.txt, a person's machine cli.txt, developers dev.txt
 # (which holds the build backend as well, so that nothing is fetched besides it).
 set -eu
+UV_VERSION=0.13.9
 cd "$(dirname "$0")/.."
-
-uv=.venv/bin/uv
-[ -x "$uv" ] || uv=uv
-command -v "$uv" >/dev/null || { echo "error: uv is not installed; run: pip install uv" >&2; exit 1; }
 
 check=""
 upgrade=""
@@ -26,6 +23,15 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+# uv does the pinning; nothing else needs it, so that it is no dependency of ours.
+uv=.venv/bin/uv
+[ -x "$uv" ] || uv=$(command -v uv || true)
+if [ -z "$uv" ]; then
+  python3 -m venv "$scratch/venv"
+  "$scratch/venv/bin/pip" install --quiet "uv==$UV_VERSION"
+  uv="$scratch/venv/bin/uv"
+fi
+
 stale=0
 for part in agent controller cli dev; do
   wanted="$scratch/$part.txt"
@@ -34,6 +40,8 @@ for part in agent controller cli dev; do
   sources=pyproject.toml
   if [ "$part" = dev ]; then
     sed -n 's/^requires = \["\(hatchling[^"]*\)"\]$/\1/p' pyproject.toml >"$scratch/build.in"
+    # What hatchling needs besides for `pip install --no-build-isolation -e .`.
+    echo "editables" >>"$scratch/build.in"
     sources="$sources $scratch/build.in"
   fi
   # shellcheck disable=SC2086 # a list of files, and at most one option

@@ -65,8 +65,8 @@ class ManifestVolume(Model):
 
     @property
     def id(self) -> str:
-        """``namespace/pod/volume``, as shown to people."""
-        return f"{self.namespace}/{self.pod}/{self.volume}"
+        """``namespace/pod/volume``, as shown to people; ``-`` is a claim that no pod mounts."""
+        return f"{self.namespace}/{self.pod or '-'}/{self.volume}"
 
 
 class ManifestRepository(Model):

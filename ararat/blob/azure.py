@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -105,6 +106,7 @@ class AzureStore:
         metadata: Mapping[str, str] | None = None,
     ) -> BlobInfo:
         condition = _condition(create_only=create_only, if_match=if_match)
+        checksum = await _checksum(data)
         answer = await self._call(
             name,
             lambda: self._blob(name).upload_blob(
@@ -112,7 +114,7 @@ class AzureStore:
                 length=len(data),
                 overwrite=not create_only,
                 metadata=dict(metadata or {}),
-                validate_content=True,
+                headers=dict(checksum),
                 standard_blob_tier=self._tier(name),
                 # ``overwrite=False`` is the SDK's own If-None-Match: *.
                 **({} if create_only else condition),
@@ -138,9 +140,15 @@ class AzureStore:
         async for piece in _blocks(chunks):
             identifier = base64.b64encode(f"{writer}{len(blocks):08d}".encode()).decode()
 
-            async def stage(identifier: str = identifier, piece: bytes = piece) -> Any:
+            checksum = await _checksum(piece)
+
+            async def stage(
+                identifier: str = identifier,
+                piece: bytes = piece,
+                checksum: Mapping[str, str] = checksum,
+            ) -> Any:
                 return await blob.stage_block(
-                    identifier, piece, length=len(piece), validate_content=True
+                    identifier, piece, length=len(piece), headers=dict(checksum)
                 )
 
             await self._call(name, stage, size=len(piece))
@@ -299,6 +307,19 @@ class AzureStore:
 
 class _RangeEmpty(Exception):
     """The range starts at or behind the blob's end. Never leaves this module."""
+
+
+async def _checksum(data: bytes) -> dict[str, str]:
+    """Content-MD5, which the service checks before it stores anything.
+
+    The SDK would compute it in the event loop: 30 ms for a pack, in which nothing else moves.
+    """
+
+    def header() -> str:
+        return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+    large = len(data) > MIB
+    return {"Content-MD5": await asyncio.to_thread(header) if large else header()}
 
 
 def _condition(*, create_only: bool, if_match: str | None) -> dict[str, Any]:

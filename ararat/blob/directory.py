@@ -243,6 +243,8 @@ class Directory:
                     f"the directory {self.root} is not there: mount or create it"
                 )
             return NotFound(f"{name} does not exist", reason="BlobNotFound")
+        if exc.errno == errno.ELOOP:
+            return NotFound(f"{name} is a symbolic link, not a blob")
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             return OutOfSpace(f"{self.root} is full", reason="StoreFull")
         if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

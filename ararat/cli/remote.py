@@ -6,15 +6,18 @@ the location's credentials nor the key, and does not need them.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ararat.api import names
 from ararat.cli.settings import Settings
 from ararat.errors import AraratError, NotFound
-from ararat.kube import ExecFailed, KubeApi, KubeObject
+from ararat.kube import ApiUnavailable, ExecFailed, KubeApi, KubeObject
 from ararat.kube.resources import DEPLOYMENTS, PODS
 
 CONTAINER = "controller"
+#: It reads one blob, of some MiB at most.
+SHOW_SECONDS = 60.0
 _LABELS = f"app.kubernetes.io/name=ararat,{names.COMPONENT}={names.COMPONENT_CONTROLLER}"
 _COMMAND = ("python", "-m", "controller", "show")
 
@@ -33,11 +36,15 @@ async def show(api: KubeApi, settings: Settings, what: str, name: str) -> bytes:
             f"'kubectl -n {settings.namespace} get pods'"
         )
     output = bytearray()
+    command = [*_COMMAND, what, name]
     try:
-        async for part in api.exec_stream(
-            settings.namespace, pod, CONTAINER, [*_COMMAND, what, name]
-        ):
-            output += part
+        async with asyncio.timeout(SHOW_SECONDS):
+            async for part in api.exec_stream(settings.namespace, pod, CONTAINER, command):
+                output += part
+    except TimeoutError as error:
+        raise ApiUnavailable(
+            f"the controller did not show the {what} of {name} within {SHOW_SECONDS:.0f} s"
+        ) from error
     except ExecFailed as error:
         # The sentence it printed is the message; which pod said so is of no interest.
         _, found, said = error.message.partition("error: ")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -31,21 +30,16 @@ from .api import (
 )
 from .errors import (
     ApiConflict,
-    ApiError,
     ApiNotFound,
     ApiUnavailable,
-    ExecFailed,
     ExecInterrupted,
-    Forbidden,
     Gone,
-    KindNotServed,
-    TooManyRequests,
-    Unauthorized,
     from_status,
     parse_retry_after,
 )
+from .exec import Target
 from .resources import PODS, SECRETS, ResourceType
-from .transport import REQUESTS, Query, Transport, network_error
+from .transport import REQUESTS, Query, Transport
 
 
 class KubeClient(KubeApi):
@@ -332,61 +326,26 @@ class KubeClient(KubeApi):
         timeout: float | None = 30,
         output_limit: int = 65536,
     ) -> ExecResult:
-        what = f"exec in {namespace}/{pod} ({container})"
+        target = Target(namespace, pod, container)
         try:
             async with (
                 asyncio.timeout(timeout),
-                self._exec_socket(namespace, pod, container, command, what=what) as socket,
+                container_exec.start(self._transport, target, command) as socket,
             ):
-                return await container_exec.collect(socket, what=what, limit=output_limit)
+                return await container_exec.collect(socket, what=str(target), limit=output_limit)
         except TimeoutError as error:
             raise ExecInterrupted(
-                f"{what}: not finished after {timeout:g} s; it may still be running",
+                f"{target}: not finished after {timeout:g} s; it may still be running",
                 reason="ExecTimeout",
             ) from error
 
     async def exec_stream(
         self, namespace: str, pod: str, container: str, command: Sequence[str]
     ) -> AsyncGenerator[bytes, None]:
-        what = f"exec in {namespace}/{pod} ({container})"
-        async with self._exec_socket(namespace, pod, container, command, what=what) as socket:
-            async for data in container_exec.stream(socket, what=what):
+        target = Target(namespace, pod, container)
+        async with container_exec.start(self._transport, target, command) as socket:
+            async for data in container_exec.stream(socket, what=str(target)):
                 yield data
-
-    @asynccontextmanager
-    async def _exec_socket(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], *, what: str
-    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        path = PODS.path(namespace=namespace, name=pod, subresource="exec")
-        query = container_exec.query(container, command)
-        REQUESTS.labels("exec", PODS.qualified, "started").inc()
-        try:
-            async with self._transport.websocket(
-                path, query=query, protocol=container_exec.PROTOCOL
-            ) as socket:
-                yield socket
-        except aiohttp.WSServerHandshakeError as error:
-            raise await self._refused_exec(path, container, what=what, error=error) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise network_error(what, error, kind=ExecInterrupted) from error
-
-    async def _refused_exec(
-        self, path: str, container: str, *, what: str, error: aiohttp.WSServerHandshakeError
-    ) -> ApiError:
-        """Why a handshake was refused: aiohttp drops the body, so the same is asked without one.
-
-        Without an upgrade nothing is ever run. The harmless command is for the server's checks.
-        """
-        try:
-            query = container_exec.query(container, ["true"])
-            await self._transport.call("exec", "GET", path, what=what, query=query)
-        except (ApiNotFound, Forbidden, Unauthorized, TooManyRequests, KindNotServed) as cause:
-            return cause
-        except ApiError as cause:
-            if error.status >= 500:
-                return ApiUnavailable(f"{what}: the node refused it (HTTP {error.status})")
-            return ExecFailed(cause.message)
-        return ApiUnavailable(f"{what}: the server refused it (HTTP {error.status})")
 
     async def pod_log(
         self,

@@ -201,11 +201,13 @@ class Elector:
     async def _until_stopped(self, task: asyncio.Task[None]) -> asyncio.CancelledError | None:
         """The body must be gone before the Lease is: a tenth is kept for the clocks.
 
+        After a freeze the Lease is gone already; then work gets the moment it takes to notice.
         Being cancelled meanwhile does not make the body stop sooner; it is returned.
         """
         loop = asyncio.get_running_loop()
         cancelled = None
-        end = self._renewed_at + self._lease - 0.1 * (self._lease - self._renew)
+        spare = 0.1 * (self._lease - self._renew)
+        end = max(self._renewed_at + self._lease - spare, loop.time() + spare / 2)
         while not task.done() and (left := end - loop.time()) > 0:
             try:
                 await asyncio.wait({task}, timeout=left)

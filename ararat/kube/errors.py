@@ -158,7 +158,7 @@ def from_status(
     details: Mapping[str, Any] = status.get("details") or {}
     causes: list[Mapping[str, Any]] = details.get("causes") or []
     fields = tuple(str(c["field"]) for c in causes if c.get("field"))
-    text = shorten(str(status.get("message") or ""))
+    text = shorten(str(status.get("message") or f"HTTP {code} {reason}"))
     if not status:
         text = f"HTTP {code} without a Kubernetes status"
     elif secret:

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 
 import aiohttp
 
 from .api import ExecResult
-from .errors import ExecFailed, ExecInterrupted, shorten
+from .errors import (
+    ApiError,
+    ApiUnavailable,
+    ExecFailed,
+    ExecInterrupted,
+    Invalid,
+    shorten,
+)
+from .resources import PODS
+from .transport import REQUESTS, Transport, network_error
 
 PROTOCOL = "v4.channel.k8s.io"
 
@@ -25,6 +36,22 @@ class Channel(IntEnum):
     STDOUT = 1
     STDERR = 2
     ERROR = 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """A container."""
+
+    namespace: str
+    pod: str
+    container: str
+
+    def __str__(self) -> str:
+        return f"exec in {self.namespace}/{self.pod} ({self.container})"
+
+    @property
+    def path(self) -> str:
+        return PODS.path(namespace=self.namespace, name=self.pod, subresource="exec")
 
 
 class Tail:
@@ -53,6 +80,44 @@ def query(container: str, command: Sequence[str]) -> list[tuple[str, str]]:
         ("stderr", "true"),
         *(("command", argument) for argument in command),
     ]
+
+
+@asynccontextmanager
+async def start(
+    transport: Transport, target: Target, command: Sequence[str]
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """Start the command. Raises ExecInterrupted once it may run, anything else only before."""
+    REQUESTS.labels("exec", PODS.qualified, "started").inc()
+    try:
+        async with transport.websocket(
+            target.path, query=query(target.container, command), protocol=PROTOCOL
+        ) as socket:
+            yield socket
+    except aiohttp.WSServerHandshakeError as error:
+        raise await _why_refused(transport, target, error) from error
+    except aiohttp.ClientConnectorError as error:
+        raise network_error(str(target), error) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise network_error(f"{target}: it may be running", error, kind=ExecInterrupted) from error
+
+
+async def _why_refused(
+    transport: Transport, target: Target, error: aiohttp.WSServerHandshakeError
+) -> ApiError:
+    """Why a handshake was refused: aiohttp drops the body, so the same is asked without one.
+
+    Without an upgrade nothing is ever run. The harmless command is for the server's checks.
+    """
+    if error.status >= 500:
+        return ApiUnavailable(f"{target}: the node refused it (HTTP {error.status})")
+    try:
+        asked = query(target.container, ["true"])
+        await transport.call("exec", "GET", target.path, what=str(target), query=asked)
+    except Invalid as cause:
+        return ExecFailed(cause.message)
+    except ApiError as cause:
+        return cause
+    return ApiUnavailable(f"{target}: the server refused it (HTTP {error.status})")
 
 
 def exit_code(status: bytes, *, what: str) -> int:

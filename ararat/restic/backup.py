@@ -3,9 +3,10 @@
 Problem: restic's exit codes do not tell an empty volume from a failure (1), and name nothing that
 was unreadable; a summary can also come without a snapshot.
 Decision: restic's working directory is the volume, entered by descriptor, and the source is ``.``.
-Whether a volume is empty is looked up, not read from text: before restic runs, and again if it
-made no snapshot. Only where files are there, but restic stores none of them (sockets, excluded
-ones), its words decide. A result needs the full snapshot id of the summary.
+Whether a volume is empty is looked up before restic runs. Where restic then says that there was
+nothing to store (sockets and excluded files only, or everything vanished meanwhile) and complained
+of no path, it is asked once more before the volume is called empty. A result needs the full
+snapshot id of the summary.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
+from ararat.errors import NotFound
 
 from . import arguments, messages, sandbox
 from .errors import ResticFailed
@@ -35,6 +38,7 @@ log = structlog.get_logger()
 
 _WHAT = "backing up"
 _INCOMPLETE = 3
+_ATTEMPTS = 2
 _SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,24 +57,28 @@ async def run(
             source=volume,
             confinement=request.confinement,
         )
-        seen = _Seen(on_progress)
-        outcome = await runner.run(
-            arguments.backup(
-                request, root=os.readlink(f"/proc/self/fd/{volume}"), binary=session.binary
-            ),
-            what=_WHAT,
-            on_line=seen.line,
-            on_error=seen.error,
-            directory=volume,
-            confined=confined,
-            connections=request.tuning.connections,
-            accept=(0, 1, _INCOMPLETE),
+        command = arguments.backup(
+            request, root=os.readlink(f"/proc/self/fd/{volume}"), binary=session.binary
         )
-        if outcome.end.code == 1:
-            if session.blobs.fatal is None and await _stored_nothing(volume, seen, outcome):
+        for attempt in range(_ATTEMPTS):
+            seen = _Seen(on_progress)
+            outcome = await runner.run(
+                command,
+                what=_WHAT,
+                on_line=seen.line,
+                on_error=seen.error,
+                directory=volume,
+                confined=confined,
+                connections=request.tuning.connections,
+                accept=(0, 1, _INCOMPLETE),
+            )
+            if outcome.end.code != 1:
+                break
+            if session.blobs.fatal is not None or not _stored_nothing(seen, outcome):
+                raise runner.failure(outcome, _WHAT)
+            if await _is_empty(volume) or attempt == _ATTEMPTS - 1:
                 log.info("backup-empty", host=request.host)
-                return BackupResult(snapshot_id=None, empty=True)
-            raise runner.failure(outcome, _WHAT)
+                return BackupResult(snapshot_id=None, empty=True, confined=confined is not None)
     return _result(request, seen, outcome, confined=confined is not None)
 
 
@@ -78,10 +86,15 @@ async def run(
 def open_directory(place: Path | int) -> Iterator[int]:
     """A descriptor of our own for a directory that was given by path or by descriptor."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    if isinstance(place, int):
-        descriptor = os.open(".", flags, dir_fd=place)
-    else:
-        descriptor = os.open(place, flags)
+    try:
+        if isinstance(place, int):
+            descriptor = os.open(".", flags, dir_fd=place)
+        else:
+            descriptor = os.open(place, flags)
+    except OSError as exc:
+        raise NotFound(
+            f"the volume's directory cannot be opened ({exc.strerror})", reason="VolumeNotFound"
+        ) from exc
     try:
         yield descriptor
     finally:
@@ -114,15 +127,17 @@ class _Seen:
 
 
 async def _is_empty(volume: int) -> bool:
-    names = await asyncio.to_thread(os.listdir, volume)
-    return not any(name != arguments.LOST_AND_FOUND for name in names)
+    def look() -> bool:
+        with os.scandir(volume) as entries:
+            return all(entry.name == arguments.LOST_AND_FOUND for entry in entries)
+
+    return await asyncio.to_thread(look)
 
 
-async def _stored_nothing(volume: int, seen: _Seen, outcome: Outcome) -> bool:
+def _stored_nothing(seen: _Seen, outcome: Outcome) -> bool:
     """Whether code 1 only means that there was nothing to store."""
-    if seen.unreadable_count or seen.summary:
-        return False
-    return await _is_empty(volume) or "snapshot is empty" in (outcome.said or "")
+    said = outcome.said or ""
+    return not seen.unreadable_count and not seen.summary and "snapshot is empty" in said
 
 
 def _result(

@@ -7,7 +7,7 @@ comes out (``messages.py``); whatever can be decided without running restic is d
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import structlog
@@ -101,7 +101,7 @@ class Restic:
                 if node is not None:
                     yield node
 
-    def dump(self, snapshot_id: str, path: str) -> AsyncIterator[bytes]:
+    def dump(self, snapshot_id: str, path: str) -> AsyncGenerator[bytes, None]:
         """One file's content (or a directory as tar), in pieces.
 
         Use it with ``contextlib.aclosing`` where it may be left before its end.

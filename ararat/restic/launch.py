@@ -136,6 +136,8 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(directory, False)
     if spec.get("rules") is not None:
         confine(spec["rules"])
+    # Set by this interpreter itself where the environment names no locale (PEP 538).
+    os.environ.pop("LC_CTYPE", None)
     os.execv(arguments[1], arguments[1:])  # noqa: S606 - that is its purpose
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import structlog
@@ -58,6 +58,15 @@ class WrongContent(AraratError):
     default_reason = "WrongContent"
 
 
+async def _digest(body: bytes) -> str:
+    """Packs are hashed in a thread, where the event loop and the other processor go on."""
+
+    def compute() -> str:
+        return hashlib.sha256(body).hexdigest()
+
+    return await asyncio.to_thread(compute) if len(body) > MIB else compute()
+
+
 class RepositoryBlobs:
     """One repository's files for one session."""
 
@@ -87,6 +96,8 @@ class RepositoryBlobs:
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
         self._saved: set[str] = set()
         self._locks: set[str] = set()
+        self._over = asyncio.Event()
+        self._limits: set[asyncio.Timeout] = set()
         #: Why the session cannot go on; every further request is refused with it.
         self.fatal: AraratError | None = None
 
@@ -97,7 +108,7 @@ class RepositoryBlobs:
 
     async def load(
         self, target: Target, *, offset: int, length: int | None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The content in pieces; goes on where it was when the store drops the connection."""
         name = self._name(target)
         source: AsyncIterator[bytes] | None = None
@@ -127,18 +138,26 @@ class RepositoryBlobs:
         """Ids and sizes of all files of a kind: all of them, or an error."""
 
         async def collect() -> list[tuple[str, int]]:
-            prefix = self._name(target)
-            found = [
-                (blob.name.rpartition("/")[2], blob.size) async for blob in self.store.list(prefix)
-            ]
-            return [entry for entry in found if is_id(entry[0])]
+            found: list[tuple[str, int]] = []
+            idle = self._settings.attempt_seconds
+            now = asyncio.get_running_loop().time
+            async with asyncio.timeout(idle) as limit:
+                seen = now()
+                async for blob in self.store.list(self._name(target)):
+                    name = blob.name.rpartition("/")[2]
+                    if is_id(name):
+                        found.append((name, blob.size))
+                    if now() - seen > 1.0:  # it moves, so it may go on
+                        seen = now()
+                        limit.reschedule(seen + idle)
+            return found
 
         return await self._persist(target, collect, more=_LISTING_SECONDS)
 
     async def save(self, target: Target, body: bytes) -> None:
         """Store a body that is in memory. Raises Refused, WrongContent."""
         self._check_save(target)
-        if target.id is not None and hashlib.sha256(body).hexdigest() != target.id:
+        if target.id is not None and await _digest(body) != target.id:
             raise WrongContent(f"the body of {target.name} does not have its hash")
         name = self._name(target)
         metadata = locks.metadata(self._owner) if target.kind is Kind.LOCK else None
@@ -215,6 +234,11 @@ class RepositoryBlobs:
         if self.fatal is None:
             self.fatal = exc
             self._outage.close()
+            self._over.set()
+            now = asyncio.get_running_loop().time()
+            for limit in self._limits:
+                with contextlib.suppress(RuntimeError):  # it has just run out by itself
+                    limit.reschedule(now)
             log.warning("restic-session-failed", directory=self._directory, error=exc.message)
             self._on_fatal(exc)
 
@@ -278,7 +302,9 @@ class RepositoryBlobs:
                     raise self.fatal from exc
                 asked = exc.retry_after if isinstance(exc, StoreThrottled) else None
                 log.info("store-retry", file=target.name, error=exc.message)
-            await asyncio.sleep(max(pause, min(asked or 0.0, _LONGEST_PAUSE * 3)))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, min(asked or 0.0, _LONGEST_PAUSE * 3))):
+                    await self._over.wait()
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _once(self, target: Target, call: Callable[[], Awaitable[T]], *, more: float) -> T:
@@ -291,9 +317,15 @@ class RepositoryBlobs:
         try:
             async with turn:
                 began = loop.time()
-                async with asyncio.timeout(seconds):
-                    result = await call()
+                async with asyncio.timeout(seconds) as limit:
+                    self._limits.add(limit)
+                    try:
+                        result = await call()
+                    finally:
+                        self._limits.discard(limit)
         except TimeoutError as exc:
+            if self.fatal is not None:
+                raise self.fatal from exc
             gone = StoreUnreachable(f"the store did not answer within {seconds:.0f} s")
             self._outage.failed(gone, began=began)
             raise gone from exc

@@ -3,8 +3,8 @@
 Problem: restic must reach the store without ever seeing its credentials, endpoint or retries.
 Decision: aiohttp's bare server (no routing) on a socket of mode 0600 in a directory of mode 0700.
 This module is HTTP alone: which request it is, its body, its answer; ``repository_blobs`` decides
-what happens. Answers are chosen by what restic makes of them: 403, 416 and 507 end an operation at
-once, 404 means "this file is not there", everything else is retried for minutes.
+what happens. Answers are chosen by what restic makes of them: 403 and 416 end an operation at once
+(507 only does from 0.19), 404 means "this file is not there", all others are retried for minutes.
 Limits: one repository per server. Bodies without a length are refused (restic always sends one).
 """
 
@@ -15,7 +15,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from pathlib import Path
 
 import structlog
@@ -33,15 +33,18 @@ log = structlog.get_logger()
 
 #: sun_path has 108 bytes (unix(7)); restic's URL adds none, but leave room.
 SOCKET_LIMIT = 100
-#: Up to this much is read before an answer begins, so that its length is known and a blob that is
-#: too short can still be told from one that is there.
-_AHEAD = 8 * MIB
+#: Up to this much is read before an answer begins: metadata is mostly smaller, so that its length
+#: is known, and a file that is too short can still be told from one that is there.
+_AHEAD = MIB
+#: The largest piece in which a store hands out a blob (blob/azure_client.py, DOWNLOAD_PIECE).
+_PIECE = 8 * MIB
 #: The largest file restic makes: packs of at most 128 MiB and an index or tree beyond any bound we
 #: have seen; a limit against nonsense, not against restic.
 _LARGEST = 4096 * MIB
 #: What a refused body may still send before the connection is cut.
 _DRAIN = 256 * MIB
-_INSUFFICIENT_STORAGE = 507
+#: Permanent for every operation of every restic from 0.18 on.
+_GIVE_UP = 403
 
 
 class RestServer:
@@ -60,6 +63,8 @@ class RestServer:
             shutdown_timeout=60.0,
         )
         self._operations: dict[str, OperationStats] = {}
+        #: Files that were shorter than restic thought: the next answer must say so at its start.
+        self._short: set[Target] = set()
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -111,7 +116,7 @@ class RestServer:
             # A mistake of ours must not turn into restic's 15 minutes of retries.
             log.exception("restic-request-crashed", operation=counts.operation)
             self._blobs.fail(AraratError(f"the REST server failed ({type(exc).__name__})"))
-            return web.Response(status=_INSUFFICIENT_STORAGE)
+            return web.Response(status=_GIVE_UP)
         finally:
             self._active -= 1
             if not self._active:
@@ -151,7 +156,7 @@ class RestServer:
 
     def _status(self, exc: AraratError) -> int:
         if self._blobs.fatal is not None:
-            return _INSUFFICIENT_STORAGE  # permanent for every operation of restic's
+            return _GIVE_UP
         if isinstance(exc, NotFound):
             return 404
         if isinstance(exc, Refused):
@@ -172,12 +177,21 @@ class RestServer:
         wanted = parse_range(request.headers.get("Range"))
         if wanted is None:
             return await self._refuse(request, 400)
+        if target in self._short:
+            end = wanted.offset + (wanted.length or 0)
+            if end > await self._blobs.size(target):
+                raise _TooShort(f"{target.name} ends before the range does")
         pieces = self._blobs.load(target, offset=wanted.offset, length=wanted.length)
-        async with aclosing(pieces):  # type: ignore[type-var] # it is an asynchronous generator
-            return await self._send(request, pieces, wanted, counts)
+        async with aclosing(pieces), self._memory(target, _reading(wanted)):
+            return await self._send(request, target, pieces, wanted, counts)
 
     async def _send(
-        self, request: web.BaseRequest, pieces: AsyncIterator[bytes], wanted: Range, counts: _Counts
+        self,
+        request: web.BaseRequest,
+        target: Target,
+        pieces: AsyncIterator[bytes],
+        wanted: Range,
+        counts: _Counts,
     ) -> web.StreamResponse:
         partial = "Range" in request.headers
         ahead: list[bytes] = []
@@ -191,7 +205,7 @@ class RestServer:
             ahead.append(piece)
             held += len(piece)
         if wanted.length is not None and ended:
-            raise _TooShort("the file ends before the range does")
+            raise _TooShort(f"{target.name} ends before the range does")
         response = web.StreamResponse(status=206 if partial else 200)
         response.content_type = "application/octet-stream"
         if wanted.length is not None:
@@ -215,9 +229,13 @@ class RestServer:
                 async for piece in pieces:
                     await response.write(piece)
                     counts.sent += len(piece)
+                if wanted.length is not None and counts.sent < wanted.length:
+                    raise _TooShort(f"{target.name} ends before the range does")
             except AraratError as exc:
                 # The answer has begun: cutting it short is all that can be said.
                 log.info("restic-answer-cut", operation=counts.operation, error=exc.message)
+                if isinstance(exc, _TooShort):
+                    self._short.add(target)
                 response.force_close()
                 if request.transport is not None:
                     request.transport.abort()
@@ -237,14 +255,17 @@ class RestServer:
         if size > self._settings.buffer_limit and target.id is not None:
             await self._blobs.save_stream(target, _body(request, size), size)
             return web.Response()
-        urgent = target.kind in URGENT
-        async with nullcontext() if urgent else self._flow.bytes.hold(size):
+        async with self._memory(target, size):
             # One buffer of the right size: getvalue() then hands it out without a copy.
             buffer = io.BytesIO()
             async for chunk in _body(request, size):
                 buffer.write(chunk)
             await self._blobs.save(target, buffer.getvalue())
         return web.Response()
+
+    def _memory(self, target: Target, size: int) -> AbstractAsyncContextManager[None]:
+        """Wait until this much may be held; what others wait for does not queue behind data."""
+        return nullcontext() if target.kind in URGENT else self._flow.bytes.hold(size)
 
     async def _refuse(self, request: web.BaseRequest, status: int) -> web.Response:
         """An answer that restic reads only once it has sent its whole body."""
@@ -278,6 +299,11 @@ class _Counts:
 
 class _TooShort(AraratError):
     """A range reaches beyond the end of a file."""
+
+
+def _reading(wanted: Range) -> int:
+    """What an answer holds at most: the piece that is being sent and the one being fetched."""
+    return 2 * min(_PIECE, _PIECE if wanted.length is None else wanted.length)
 
 
 async def _body(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Runner:
             raise self.failure(outcome, what)
         return outcome
 
-    async def stream(self, command: list[str], *, what: str) -> AsyncIterator[bytes]:
+    async def stream(self, command: list[str], *, what: str) -> AsyncGenerator[bytes, None]:
         """stdout as it comes; an error at the end is raised after the last piece."""
         said: list[str] = []
 

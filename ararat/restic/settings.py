@@ -23,8 +23,9 @@ class Settings:
     #: Bodies up to this size are held in memory and stored by one request; larger ones stream.
     #: restic's packs are 16 MiB by default and a little more.
     buffer_limit: int = 32 * MIB
-    #: Bytes of such bodies held at once by all sessions of this process.
-    buffer_budget: int = 128 * MIB
+    #: Bytes of such bodies held at once by all sessions of this process: restic's five connections
+    #: with a pack each.
+    buffer_budget: int = 85 * MIB
     #: Jobs that share the container's memory and CPU.
     concurrency: int = 2
     #: Bytes of the container's memory that are kept for this process itself.

@@ -307,7 +307,9 @@ class BackupReconciler:
             }
             await patch_status(self._context.api, BACKUPS, raw, status)
         elif FINALIZER in (held := metadata.get("finalizers") or []):
-            # It was changed while it ran. Nobody else could let it go.
+            # It was changed while it ran. Nobody else could let it go, or end its jobs.
+            jobs = self._context.pod_volume_backups.by_index("backup-uid", metadata["uid"])
+            await self._end_jobs({j["metadata"]["name"]: PodVolumeBackup.parse(j) for j in jobs})
             kept = [name for name in held if name != FINALIZER]
             await self._context.api.patch(
                 BACKUPS,

@@ -8,7 +8,7 @@ Where things are, in the order in which a restore meets them:
 ``transform`` from a stored object to the one to create (``metadata``, ``pods``, ``claims``,
               ``workloads``, ``services``, ``references`` are its parts)
 ``data``      which volume's data the backup has for a claim or a pod's volume
-``plan``      manifest + objects + target cluster → what will be done. Pure, printable
+``plan``      what will be done, as data; ``planner`` makes it from manifest, objects, cluster
 ``gate``      the init container that holds a pod until its volumes are filled
 ``create``    creates one object, tolerantly; ``pipeline`` does so for a whole plan
 ``jobs``      which node jobs the gated pods need; ``waiting`` why one does not move

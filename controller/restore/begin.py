@@ -16,7 +16,8 @@ from controller.location.open import OpenLocation
 
 from .data import BackupData, index
 from .existing import Existing, read_existing
-from .plan import Plan, make_plan
+from .plan import Plan
+from .planner import make_plan
 from .run import Look
 from .selection import resolve_namespaces
 from .source import read_manifest

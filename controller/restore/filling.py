@@ -13,19 +13,17 @@ from collections.abc import Sequence
 from ararat.api import PodVolumeRestore
 from ararat.api.backup import Failure
 from ararat.api.base import utcnow
-from ararat.api.names import RESTORE_PENDING, RESTORE_UID, RESTORING
+from ararat.api.names import RESTORE_UID
 from ararat.api.nodejob import JobPhase, RepositoryReference, Role
 from ararat.concurrency import for_each
 from ararat.errors import AraratError, Conflict, NotFound
-from ararat.kube.errors import Invalid
-from ararat.kube.resources import EVENTS, NAMESPACES, NODES, PVCS
+from ararat.kube.resources import EVENTS, NODES, PODS, PVCS
 from ararat.kube.status import patch_status
-from ararat.naming import label_value
 from controller.location.open import OpenLocation
 
-from .claims import pending_for
 from .gated import GatedPod, read_pods
 from .jobs import Decision, JobPlan, build_job, decide
+from .release import release_claim
 from .run import JOBS, Filling, Look
 from .source import repository_of
 from .stored import Object
@@ -40,15 +38,21 @@ _EVENTS_SECONDS = 10.0
 _EVENTS_OBJECTS = 10
 
 
-async def step(look: Look, location: OpenLocation) -> Filling:
-    """Do what is missing, then say how the volumes stand. Raises AraratError."""
+async def step(
+    look: Look, location: OpenLocation, *, retry: bool = False, fresh: bool = False
+) -> Filling:
+    """Do what is missing, then say how the volumes stand. Raises AraratError.
+
+    ``retry``: give volumes that failed another attempt. ``fresh``: believe no cache; whoever is
+    about to say that nothing is missing asks for that.
+    """
     claims = await made_claims(look)
-    units = _units(look, claims, look.pods(), look.jobs())
-    decision = await _decide(look, units)
-    if decision.create or decision.promote:
-        fresh = await _jobs_from_server(look)
-        units = _units(look, claims, look.pods(), fresh)
-        decision = await _decide(look, units)
+    pods = await _pods_from_server(look) if fresh else look.pods()
+    units = _units(look, claims, pods, await _jobs_from_server(look) if fresh else look.jobs())
+    decision = await _decide(look, units, retry=retry)
+    if not fresh and (decision.create or decision.promote):
+        units = _units(look, claims, pods, await _jobs_from_server(look))
+        decision = await _decide(look, units, retry=retry)
     await _apply(look, location, decision)
     agents = look.context.agent_readiness()
     now = utcnow()
@@ -91,6 +95,11 @@ def _units(
     )
 
 
+async def _pods_from_server(look: Look) -> list[GatedPod]:
+    found = look.context.api.list(PODS, labels=f"{RESTORE_UID}={look.restore.uid}")
+    return read_pods([pod async for pod in found], look.restore.uid)
+
+
 async def _jobs_from_server(look: Look) -> list[PodVolumeRestore]:
     found = look.context.api.list(
         JOBS, namespace=look.context.namespace, labels=f"{RESTORE_UID}={look.restore.uid}"
@@ -98,7 +107,7 @@ async def _jobs_from_server(look: Look) -> list[PodVolumeRestore]:
     return [PodVolumeRestore.parse(raw) async for raw in found]
 
 
-async def _decide(look: Look, units: Sequence[Unit]) -> Decision:
+async def _decide(look: Look, units: Sequence[Unit], *, retry: bool) -> Decision:
     agents = look.context.agent_readiness()
     nodes = {unit.active.spec.node for unit in units if unit.active is not None}
     suspects = {node for node in nodes if not agents.get(node, False)}
@@ -108,6 +117,7 @@ async def _decide(look: Look, units: Sequence[Unit]) -> Decision:
         restore=look.restore,
         gone_nodes=frozenset(gone),
         agentless=frozenset(suspects - agents.keys()),
+        retry=retry,
     )
 
 
@@ -143,7 +153,7 @@ async def _apply(look: Look, location: OpenLocation, decision: Decision) -> None
     for job in decision.abandon:
         await _abandon(look, job)
     for unit in decision.release:
-        await _release(look, unit)
+        await release_claim(look, unit)
 
 
 async def _reference(look: Look, location: OpenLocation, directory: str) -> RepositoryReference:
@@ -202,67 +212,6 @@ async def _abandon(look: Look, job: PodVolumeRestore) -> None:
     version = raw["metadata"]["resourceVersion"]
     await patch_status(look.context.api, JOBS, raw, status, resource_version=version)
     look.log.warning("node job abandoned", job=job.name, message=message)
-
-
-async def _release(look: Look, unit: Unit) -> None:
-    """The claim's data is verified: take the mark off, of that very claim."""
-    metadata = unit.raw["metadata"]
-    path = f"/metadata/annotations/{RESTORE_PENDING.replace('/', '~1')}"
-    patch = [
-        {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
-        {"op": "test", "path": path, "value": look.restore.uid},
-        {"op": "remove", "path": path},
-    ]
-    try:
-        await look.context.api.patch(PVCS, metadata["name"], patch, namespace=metadata["namespace"])
-    except (NotFound, Invalid):
-        return  # gone, replaced, or released by somebody else
-    look.log.info("claim restored", claim=unit.id)
-
-
-async def release_namespaces(look: Look, units: Sequence[Unit]) -> None:
-    """Take the label off namespaces where every volume is filled and nobody else restores."""
-    ours = label_value(look.restore.name)
-    api = look.context.api
-    for namespace in sorted(look.memory.sources):
-        if any(unit.key[1] == namespace for unit in units if not unit.completed and unit.claim):
-            continue
-        if any(
-            holder.pod.namespace == namespace
-            for unit in units
-            if not unit.completed
-            for holder in unit.holders
-        ):
-            continue
-        try:
-            found = await api.get(NAMESPACES, namespace)
-        except NotFound:
-            continue
-        if RESTORING not in (found["metadata"].get("labels") or {}):
-            continue
-        if await _others_restore(look, namespace):
-            continue
-        await api.patch(NAMESPACES, namespace, {"metadata": {"labels": {RESTORING: None}}})
-        look.log.info("namespace restored", namespace=namespace, restore=ours)
-
-
-async def _others_restore(look: Look, namespace: str) -> bool:
-    """Whether another restore still owes data to this namespace."""
-    uid = look.restore.uid
-    async for claim in look.context.api.list(PVCS, namespace=namespace):
-        if pending_for(claim) not in (None, uid):
-            return True
-    others = (
-        (pod["metadata"].get("labels") or {}).get(RESTORE_UID)
-        for pod in look.context.gated_pods.items()
-        if pod["metadata"]["namespace"] == namespace
-    )
-    return any(
-        pod.held
-        for other in {o for o in others if o and o != uid}
-        for pod in read_pods(look.context.gated_pods.items(), other)
-        if pod.namespace == namespace
-    )
 
 
 def _overdue(

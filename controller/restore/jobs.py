@@ -64,10 +64,12 @@ def decide(
     restore: Restore,
     gone_nodes: frozenset[str] = frozenset(),
     agentless: frozenset[str] = frozenset(),
+    retry: bool = False,
 ) -> Decision:
     """What to do about jobs now.
 
-    ``gone_nodes`` do not exist any more; ``agentless`` ones have no agent pod at all.
+    ``gone_nodes`` do not exist any more; ``agentless`` ones have no agent pod at all. ``retry``:
+    somebody asks for another attempt where the last one failed for good.
     """
     decision = Decision()
     for unit in units:
@@ -75,7 +77,14 @@ def decide(
             continue
         if unit.done is not None and unit.pending and unit.claim is not None:
             decision.release.append(unit)
-        leader = _leader(unit, restore, decision, gone_nodes, agentless)
+        leader = _leader(
+            unit,
+            restore,
+            decision,
+            gone_nodes=gone_nodes,
+            agentless=agentless,
+            retry=retry,
+        )
         if leader is None:
             continue
         for holder in unit.holders:
@@ -98,8 +107,10 @@ def _leader(
     unit: Unit,
     restore: Restore,
     decision: Decision,
+    *,
     gone_nodes: frozenset[str],
     agentless: frozenset[str],
+    retry: bool,
 ) -> str | None:
     """The name of the job that fills the unit, planned here if need be."""
     if unit.done is not None:
@@ -112,13 +123,13 @@ def _leader(
         if is_handover(active):
             decision.promote.append(active)
         return active.name
-    if unit.failed is not None or not unit.pending:
+    if (unit.failed is not None and not retry) or not unit.pending:
         return None
     for holder in unit.holders:
         own = [job for job in unit.jobs if holder.is_of(job)]
         # A Follow of the former leader still has its say in the pod's gate; it ends in a moment.
         if holder.pod.node and all(job.status.phase.terminal for job in own):
-            handover = unit.claim is not None and any(job.status.wrote for job in unit.fills)
+            handover = any(job.status.wrote for job in unit.fills)
             plan = JobPlan(
                 name=_name(restore, unit, holder),
                 unit=unit,

@@ -69,9 +69,14 @@ async def _conclude(
         "objects": [result.summary() for result in tally.results],
     }
     for failure in failures:
-        look.log.error("failed", object=failure.object, message=failure.message)
+        look.log.error(
+            "object failed",
+            object=failure.object,
+            reason=failure.reason,
+            message=failure.message,
+        )
     for warning in warnings:
-        look.log.warning(warning)
+        look.log.warning("to look at", message=warning)
     look.log.info(
         "objects restored",
         created=tally.created,

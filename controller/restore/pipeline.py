@@ -144,7 +144,7 @@ class Pipeline:
             if namespace is None:
                 continue
             labels = namespace["metadata"].get("labels") or {}
-            if RESTORING not in labels:
+            if labels.get(RESTORING) != self._restore:
                 patch = {"metadata": {"labels": {RESTORING: self._restore}}}
                 await self._api.patch(NAMESPACES, name, patch)
 

@@ -15,6 +15,7 @@ from ararat.api.restore import ObjectCounts, VolumeCounts
 from ararat.human import plural, progress_text
 
 from .pipeline import Tally
+from .plan import NOT_RESTORED
 from .units import Unit
 
 #: What status holds at most; results.json.gz has all of them.
@@ -120,13 +121,17 @@ def running_message(volumes: Volumes, waiting: Sequence[Failure]) -> str:
     return f"filling {plural(left, 'volume')}" if left else ""
 
 
-def final_message(failures: Sequence[Failure], failure_count: int, warning_count: int) -> str:
-    """One sentence when it is over."""
+def final_message(failures: Sequence[Failure], warnings: Sequence[str]) -> str:
+    """One sentence when it is over: the worst first."""
     if failures:
-        more = f" (and {failure_count - 1} more failures)" if failure_count > 1 else ""
+        more = f" (and {len(failures) - 1} more failures)" if len(failures) > 1 else ""
         return f"{failures[0].object}: {failures[0].message}{more}"
-    if warning_count:
-        return f"{plural(warning_count, 'warning')}: see `ararat restore describe`"
+    unfilled = [warning for warning in warnings if NOT_RESTORED in warning]
+    if unfilled:
+        more = f" (and {len(unfilled) - 1} more)" if len(unfilled) > 1 else ""
+        return f"{unfilled[0]}{more}"
+    if warnings:
+        return f"{plural(len(warnings), 'warning')}: see `ararat restore describe`"
     return ""
 
 

@@ -36,7 +36,7 @@ from controller.location.open import OpenLocation, first_error
 from . import results, source
 from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
-from .filling import release_namespaces, step
+from .filling import step
 from .objects import restore_objects
 from .progress import (
     STATUS_LIMIT,
@@ -45,16 +45,21 @@ from .progress import (
     final_message,
     running_message,
     sum_volumes,
-    unique,
 )
+from .release import release_namespaces, sweep
 from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
 from .source import ObjectsReader
+from .telling import all_failures, tell_pods
 
 #: Volumes of one restore are looked at, at most, this often (seconds).
 _STEP_SECONDS = 1.0
+#: ... and so that looking takes no more than a fifth of the time.
+_STEP_SHARE = 5.0
 #: A look without an event: for what no event announces (seconds).
 _IDLE_SECONDS = 10.0
 _TERMINATING_PAUSE = 2.0
+#: A restore that owes data to a claim looks this often for a pod that came late (seconds).
+_LATECOMERS_SECONDS = 60.0
 #: Node jobs are kept this long after the restore ended.
 _KEEP_JOBS_SECONDS = 3600.0
 #: An API or a store that is away for longer ends a restore that has not begun.
@@ -109,7 +114,7 @@ class RestoreReconciler:
                 kind="Restore",
                 name=restore.name,
                 uid=restore.uid,
-                resumed=restore.status.phase is not RestorePhase.NEW,
+                resumed=restore.status.phase in (RestorePhase.IN_PROGRESS, RestorePhase.FINALIZING),
             ),
             read_objects=self._read_objects,
         )
@@ -159,14 +164,26 @@ class RestoreReconciler:
 
     async def _volumes(self, look: Look, location: OpenLocation) -> float | None:
         now = time.monotonic()
-        early = look.memory.last_step + _STEP_SECONDS - now
+        pause = max(_STEP_SECONDS, _STEP_SHARE * look.memory.step_seconds)
+        early = look.memory.last_step + pause - now
         if look.memory.last_step and early > 0:
             return early
         look.memory.last_step = now
         await results.recall(look, location)
-        filling = await step(look, location)
+        retry = look.retry_asked
+        filling = await step(look, location, retry=retry)
+        look.memory.step_seconds = time.monotonic() - now
+        if retry:
+            # The jobs of the new attempt exist; the next look finds them.
+            look.memory.moved.clear()
+            await look.drop_retry()
+            return _STEP_SECONDS
         volumes = sum_volumes(filling.units, overdue=filling.overdue)
-        await _tell_pods(look, filling, volumes)
+        if volumes.settled:
+            # Pods that were made a moment ago may not be in the cache yet.
+            filling = await step(look, location, fresh=True)
+            volumes = sum_volumes(filling.units, overdue=filling.overdue)
+        await tell_pods(look, filling, volumes)
         if volumes.settled:
             await self._finish(look, location, filling, volumes)
             return _KEEP_JOBS_SECONDS
@@ -175,7 +192,7 @@ class RestoreReconciler:
 
     async def _show(self, look: Look, filling: Filling, volumes: Volumes) -> None:
         waiting = list(filling.waiting)
-        failures = unique([*(look.memory.failures or []), *volumes.failures])
+        failures = all_failures(look, filling, volumes)
         reason = waiting[0].reason if waiting else "Filling"
         message = running_message(volumes, waiting)
         conditions = look.condition(PROGRESSING, holds=not waiting, reason=reason, message=message)
@@ -210,7 +227,7 @@ class RestoreReconciler:
             await look.patch({"phase": RestorePhase.FINALIZING.value, "message": None})
         await release_namespaces(look, filling.units)
         memory = look.memory
-        failures = unique([*(memory.failures or []), *volumes.failures])
+        failures = all_failures(look, filling, volumes)
         memory.failures = failures
         phase = RestorePhase.PARTIALLY_FAILED if failures else RestorePhase.COMPLETED
         look.log.info("volumes", text=volumes.counts.text, bytes=volumes.progress.bytes_done)
@@ -234,7 +251,7 @@ class RestoreReconciler:
         await look.end(
             phase,
             reason="Failures" if failures else "Completed",
-            message=final_message(failures, len(failures), len(memory.warnings)),
+            message=final_message(failures, memory.warnings),
             status={
                 "volumes": volumes.counts.to_dict(),
                 "progress": volumes.progress.to_dict(),
@@ -269,21 +286,41 @@ class RestoreReconciler:
             await self._let_go(look)
             self._forget(look)
             return None
+        if look.retry_asked and restore.status.phase is RestorePhase.PARTIALLY_FAILED:
+            await self._begin_again(look)
+            return 0.0
         await self._let_go(look)
         ran = restore.status.phase in (RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED)
         if ran and any(pod.held for pod in look.pods()):
             await self._latecomers(look)
             return _IDLE_SECONDS
         await self._context.drop_password_secrets(restore)
+        await sweep(look)
+        self._forget(look)
+        if ran and restore.status.volumes.failed:
+            return _LATECOMERS_SECONDS
         ended = restore.status.completion_time or utcnow()
         left = _KEEP_JOBS_SECONDS - (utcnow() - ended).total_seconds()
         if left > 0:
-            self._forget(look)
             return left
         for job in look.jobs():
             await self._context.api.delete(JOBS, job.name, namespace=self._context.namespace)
-        self._forget(look)
         return None
+
+    async def _begin_again(self, look: Look) -> None:
+        """Volumes that failed get another attempt; objects stay as they are."""
+        look.log.info("retry")
+        look.memory.failures = None
+        await look.set_finalizer(present=True)
+        conditions = look.condition(PROGRESSING, holds=True, reason="Retry", message="tried again")
+        await look.patch(
+            {
+                "phase": RestorePhase.IN_PROGRESS.value,
+                "completionTime": None,
+                "message": "failed volumes are tried again",
+                "conditions": [condition.to_dict() for condition in conditions],
+            }
+        )
 
     async def _latecomers(self, look: Look) -> None:
         """Pods that are still held: whatever held them up may be over by now."""
@@ -341,28 +378,6 @@ class RestoreReconciler:
             "completionTime": utcnow().isoformat(),
         }
         await patch_status(self._context.api, RESTORES, raw, status)
-
-
-async def _tell_pods(look: Look, filling: Filling, volumes: Volumes) -> None:
-    """An Event on each pod that is held for good, or does not move, once for each cause."""
-    failed = {failure.object: failure.message for failure in volumes.failures}
-    waiting = {cause.object: cause.message for cause in filling.waiting}
-    for unit in filling.units:
-        if unit.completed:
-            continue
-        for holder in unit.holders:
-            place = f"{holder.pod.path}/{holder.volume}"
-            bad = failed.get(unit.id)
-            text = bad or waiting.get(unit.id) or waiting.get(place)
-            if not text or (holder.pod.uid, text) in look.memory.said:
-                continue
-            look.memory.said.add((holder.pod.uid, text))
-            await look.context.events.event(
-                holder.pod.raw,
-                reason="RestoreBlocked" if bad else "RestoreWaiting",
-                message=f"volume {holder.volume} of restore {look.restore.name}: {text}",
-                type="Warning",
-            )
 
 
 def keys_of_pod(pod: dict[str, Any], *, namespace: str) -> Iterable[str]:

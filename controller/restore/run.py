@@ -28,6 +28,9 @@ from .units import Unit
 RESTORES = resource_of(Restore)
 JOBS = resource_of(PodVolumeRestore)
 
+#: Annotation on a Restore that ended with failed volumes: have another go at those.
+RETRY = "ararat.dev/retry"
+
 #: What says that all is well, or what is in the way.
 PROGRESSING = "Progressing"
 SUCCEEDED = "Succeeded"
@@ -52,6 +55,8 @@ class Memory:
     #: When each unit last moved (monotonic), and what it looked like then.
     moved: dict[tuple[str, ...], tuple[object, float]] = field(default_factory=dict)
     last_step: float = 0.0
+    #: How long it took: large restores are looked at less often.
+    step_seconds: float = 0.0
     last_events: float = 0.0
     events: dict[tuple[str, str, str], str] = field(default_factory=dict)
     said: set[tuple[str, str]] = field(default_factory=set)
@@ -121,6 +126,20 @@ class Look:
             reason=reason,
             message=message,
         )
+
+    @property
+    def retry_asked(self) -> bool:
+        return RETRY in self.restore.metadata.annotations
+
+    async def drop_retry(self) -> None:
+        """The retry is under way."""
+        self.raw = await self.context.api.patch(
+            RESTORES,
+            self.restore.name,
+            {"metadata": {"annotations": {RETRY: None}}},
+            namespace=self.restore.metadata.namespace,
+        )
+        self.restore = Restore.parse(self.raw)
 
     async def set_finalizer(self, *, present: bool) -> None:
         """Hold the object, or let it go. Raises ApiConflict: it moved on, look again."""

@@ -4,7 +4,9 @@ Decision: names are resolved against what the backup holds, and a name that matc
 error: nothing is touched for a typing mistake. What chosen objects cannot do without comes along:
 their namespace, the claims of chosen pods (whatever their labels), and, where
 ``includeClusterResources`` is not set, the cluster's objects that they refer to. A restore without
-any filter means everything that the backup holds.
+any filter means everything that the backup holds, but for Kubernetes' own namespaces: another
+cluster's network plugin or DNS must not come back because nobody thought of it. Named literally in
+``includedNamespaces`` they do.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ NAMESPACES = "namespaces"
 CLAIMS = "persistentvolumeclaims"
 #: Kubernetes' own; nothing is ever held back in it.
 SYSTEM_NAMESPACE = "kube-system"
+#: They describe the old cluster's machinery and come back only when they are named.
+_SYSTEM_NAMESPACES = frozenset({SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"})
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def choose(
     namespaced += _claims_of_pods(namespaced, objects, wanted_kinds)
     chosen = [
         *namespaced,
-        *_namespace_objects(objects, namespaces, wanted_kinds),
+        *_namespace_objects(objects, namespaces, excluded=spec.excluded_resources),
         *_cluster_objects(spec, objects, namespaced, wanted_kinds),
     ]
     return Chosen(tuple(chosen), namespaces)
@@ -74,8 +78,10 @@ def resolve_namespaces(
     spec: RestoreSpec, backup: str, in_backup: Sequence[str], *, own_namespaces: frozenset[str]
 ) -> dict[str, str]:
     """The chosen namespaces: old name → new name. Raises InvalidSpec."""
+    system = _SYSTEM_NAMESPACES - set(spec.included_namespaces)
+    never = own_namespaces | (system & set(in_backup))
     try:
-        found = match_namespaces(in_backup, spec, never=own_namespaces) if in_backup else []
+        found = match_namespaces(in_backup, spec, never=never) if in_backup else []
     except InvalidSpec as exc:
         held = ", ".join(in_backup[:10]) or "none"
         raise InvalidSpec(
@@ -167,12 +173,11 @@ def _claims_of_pods(
 
 
 def _namespace_objects(
-    objects: Iterable[StoredObject], namespaces: Mapping[str, str], kinds: frozenset[str]
+    objects: Iterable[StoredObject], namespaces: Mapping[str, str], *, excluded: Sequence[str]
 ) -> list[StoredObject]:
-    """The chosen namespaces as stored, or bare ones where the backup has no object for one."""
-    stored = {
-        obj.name: obj for obj in objects if obj.resource == NAMESPACES and obj.resource in kinds
-    }
+    """The chosen namespaces as stored, or bare ones where there is none, or that is not wanted."""
+    wanted = not {word.lower() for word in excluded} & {"namespaces", "namespace", "ns", "*"}
+    stored = {obj.name: obj for obj in objects if obj.resource == NAMESPACES and wanted}
     return [
         stored.get(name)
         or StoredObject(

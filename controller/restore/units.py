@@ -74,12 +74,13 @@ class Unit:
     def failed(self) -> PodVolumeRestore | None:
         """The job that failed to fill it, where nothing else is going to try.
 
-        A job whose pod is gone is no last word: the next pod is tried.
+        A job whose pod is gone is no last word on a claim: the next pod is tried. On a volume that
+        went with its pod it is.
         """
         if self.completed or self.active is not None or not self.fills:
             return None
         last = self.fills[-1]
-        return last if last.spec.pod.uid in self.alive else None
+        return last if self.claim is None or last.spec.pod.uid in self.alive else None
 
     @property
     def missing(self) -> bool:
@@ -174,21 +175,20 @@ def _let_go(
     data: BackupData,
     sources: Mapping[str, str],
 ) -> list[Unit]:
-    """Pod-lifetime volumes that no held pod has any more: filled ones still count."""
+    """Pod-lifetime volumes that no held pod has any more: filled, or lost with their pod."""
     found = []
     for key, jobs in sorted(by_unit.items()):
         if key[0] != "slot" or key in known:
             continue
         spec = jobs[-1].spec
         wanted = data.slot(sources.get(spec.pod.namespace, ""), spec.pod.name, spec.volume)
-        unit_jobs = tuple(jobs)
-        if wanted is not None and any(j.status.phase is JobPhase.COMPLETED for j in jobs):
+        if wanted is not None:
             found.append(
                 Unit(
                     id=f"{spec.pod.namespace}/{spec.pod.name}/{spec.volume}",
                     key=key,
                     data=wanted,
-                    jobs=unit_jobs,
+                    jobs=tuple(jobs),
                 )
             )
     return found

@@ -24,6 +24,7 @@ from ararat.api.names import RESTORE
 from ararat.errors import AraratError, NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import PVCS
+from controller.certificates import ServerCertificate
 
 from .admission import ALLOWED, Claims, Verdict, claims_to_read, mutate, pending_volumes, validate
 from .gate import GateSettings
@@ -131,6 +132,21 @@ class Webhook:
             restore=_name_on(claims),
             restore_uid=restore_uid,
         )
+
+
+async def serve_webhooks(webhook: Webhook, certificate: ServerCertificate, *, port: int) -> None:
+    """Serve until cancelled, from the moment that there is a certificate; for every replica."""
+    runner = web.AppRunner(webhook.application(), access_log=None)
+    await runner.setup()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(certificate.run())
+            while not certificate.ready:  # noqa: ASYNC110 - once, for a second or two
+                await asyncio.sleep(0.2)
+            await web.TCPSite(runner, port=port, ssl_context=certificate.context).start()
+            _log.info("serving", port=port)
+    finally:
+        await runner.cleanup()
 
 
 def answer(uid: str, verdict: Verdict) -> dict[str, Any]:

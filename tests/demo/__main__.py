@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the clusters running")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both, and whatever started us: a shell's background job begins with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     tell = Narrator()
     try:
         with Clusters(keep=options.keep) as clusters:

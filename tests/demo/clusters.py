@@ -73,14 +73,18 @@ class Clusters:
         for name in (_FIRST, _SECOND):
             if name in Cluster.names():
                 tell.say(f"{name}: export KUBECONFIG={Cluster(name).kubeconfig}")
-        tell.say("Take them down with: make cluster-down, or python -m tests.cluster down --all")
+        tell.say("Take them down with: python -m tests.cluster down --all")
 
     def _start_second(self) -> Cluster:
         cluster = Cluster(_SECOND, nodes=1, leashed=not self._keep)
         self._stop_at_exit(cluster)
         cluster.start()
-        # Its pods reach the emulator at the address that the first cluster's pods use.
-        cluster.keeper.run_net(f"ip route replace {self.first.gateway_ip} via {cluster.gateway_ip}")
+        # Its pods reach the emulator at the address that the first cluster's pods use. Straight
+        # from each node: answers come straight back, and a detour would look like a broken flow.
+        for node in cluster.nodes:
+            node.keeper.run_net(
+                f"ip route replace {self.first.gateway_ip} via {cluster.gateway_ip}"
+            )
         seeds.load(cluster, self._images)
         return cluster
 

@@ -34,6 +34,7 @@ UPLOADS = "--large 3 --large-mib 40 --small 4000"
 _DATABASE = "/var/lib/mysql"
 _CONTENT = "/var/lib/wordpress/wp-content"
 _FIELDS = "id,date_gmt,slug,title,content"
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class Site:
 
     def snapshot(self) -> Snapshot:
         """What there is now; waits until the database has written everything to its files."""
-        posts = self.posts()
-        return Snapshot(posts, self._database_at_rest(), self.content())
+        posts, content = self.posts(), self.content()
+        return Snapshot(posts, self._database_at_rest(), content)
 
     def posts(self) -> list[dict[str, Any]]:
         """All posts, as WordPress itself hands them out over HTTP."""
@@ -130,17 +131,20 @@ class Site:
         }
 
     def _database_at_rest(self) -> Walk:
-        last = [self.database()]
+        """MariaDB's files once they stayed the same for a few looks; it writes out in the back."""
+        looks = [self.database()]
 
-        def unchanged() -> Walk | None:
+        def unchanged() -> bool:
             now = self.database()
-            same = not last[0].differences(now)
-            last[0] = now
-            return now if same else None
+            if looks[-1].differences(now):
+                looks.clear()
+            looks.append(now)
+            return len(looks) >= _LOOKS
 
-        return eventually(
+        eventually(
             unchanged, what="MariaDB to have written out its changes", timeout=60.0, interval=1.0
         )
+        return looks[-1]
 
     def _walk(self, app: str, directory: str) -> Walk:
         return walk(

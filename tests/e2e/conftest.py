@@ -29,7 +29,9 @@ from tests.e2e.support.workload import Workload
 _CLUSTER_NAME = "e2e"
 _DEFAULT_IMAGE = "python:3.11-slim-bookworm"
 
-_looked_into: pytest.StashKey[list[tuple[Tools, list[str]]]] = pytest.StashKey()
+#: What a failure is looked into: the cluster's tools, and the namespaces that tests have now.
+_tools: pytest.StashKey[Tools] = pytest.StashKey()
+_present: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Namespaces:
         """A name nobody has; the test makes the namespace itself."""
         name = f"{prefix}-{secrets.token_hex(3)}"
         self.names.append(name)
+        _present.add(name)
         return name
 
     def remove(self) -> None:
@@ -62,6 +65,7 @@ class Namespaces:
             self.tools.kubectl(
                 "delete", "namespace", *self.names, "--ignore-not-found", "--wait=false"
             )
+        _present.difference_update(self.names)
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +94,9 @@ def e2e_ground() -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="session")
-def installed(e2e_ground: Ground) -> Iterator[Ground]:
+def installed(e2e_ground: Ground, request: pytest.FixtureRequest) -> Iterator[Ground]:
     """Ararat, installed with no values: its default location is a directory of the nodes."""
+    request.config.stash[_tools] = e2e_ground.tools
     install.install(e2e_ground.tools, e2e_ground.values)
     try:
         install.wait_until_ready(e2e_ground.tools)
@@ -129,10 +134,9 @@ def tools(installed: Ground) -> Tools:
 
 
 @pytest.fixture
-def namespaces(installed: Ground, request: pytest.FixtureRequest) -> Iterator[Namespaces]:
+def namespaces(installed: Ground) -> Iterator[Namespaces]:
     """Names for this test's namespaces, looked into when it fails and removed after it."""
     made = Namespaces(installed.tools)
-    request.node.stash.setdefault(_looked_into, []).append((installed.tools, made.names))
     yield made
     made.remove()
 
@@ -153,10 +157,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Attach what explains a failure."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.when != "call" or not report.failed:
+    if report.when == "teardown" or not report.failed:
         return
-    for tools, names in item.stash.get(_looked_into, []):
-        report.sections += list(diagnostics.dump(tools, names))
+    tools = item.config.stash.get(_tools, None)
+    if tools is not None:
+        report.sections += list(diagnostics.dump(tools, sorted(_present)))
 
 
 def add_blob_location(

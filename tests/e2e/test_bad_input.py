@@ -103,7 +103,7 @@ def test_restoring_over_a_namespace_that_exists_says_what_was_left_alone(
 ) -> None:
     backup, restore = f"{app.namespace}-kept", f"{app.namespace}-over"
     tools.ararat("backup", "create", backup, "--include-namespaces", app.namespace, "--wait")
-    pods = _uids(tools, app.namespace)
+    everything = _everything(tools, app.namespace)
     done = tools.ararat(
         "restore", "create", restore, "--from-backup", backup, "--wait", check=False
     )
@@ -113,8 +113,8 @@ def test_restoring_over_a_namespace_that_exists_says_what_was_left_alone(
     assert found is not None
     objects = found["status"]["objects"]
     assert objects["leftAlone"] > 0
+    assert _everything(tools, app.namespace) == everything
     assert objects.get("created", 0) == 0, objects
-    assert _uids(tools, app.namespace) == pods
     assert not any(walk.differences(app.walks()[claim]) for claim, walk in before.items())
 
 
@@ -178,8 +178,14 @@ def _names(tools: Tools) -> set[str]:
     return set(printed.split())
 
 
-def _uids(tools: Tools, namespace: str) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in tools.items("pods", namespace=namespace)}
+def _everything(tools: Tools, namespace: str) -> set[tuple[str, str, str]]:
+    """Kind, name and UID of every object of a namespace, but for events."""
+    listed = tools.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+    kinds = [kind for kind in listed if not kind.startswith("events")]
+    return {
+        (item["kind"], item["metadata"]["name"], item["metadata"]["uid"])
+        for item in tools.items(",".join(kinds), namespace=namespace)
+    }
 
 
 def _at(blob: Blob, *, endpoint: str | None = None, key: str | None = None) -> Blob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,50 @@ def test_pods_can_be_made_without_service_accounts(control_plane: ControlPlane) 
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
     made = control_plane.api.create("/api/v1/namespaces/default/pods", pod)
     assert made["metadata"]["uid"]
+
+
+def test_a_custom_resource_may_hold_an_empty_string(control_plane: ControlPlane) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "properties": {"text": {"type": "string"}}}},
+    }
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.ararat.test"},
+        "spec": {
+            "group": "ararat.test",
+            "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+    api = control_plane.api
+    api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    path = "/apis/ararat.test/v1/namespaces/default/things"
+    thing = {
+        "apiVersion": "ararat.test/v1",
+        "kind": "Thing",
+        "metadata": {"name": "t"},
+        "spec": {"text": ""},
+    }
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert api.create(path, thing)["spec"] == {"text": ""}
+            return
+        except ApiError as error:
+            # A new kind is not served at once.
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def test_another_user_has_only_what_rbac_gives(control_plane: ControlPlane) -> None:

@@ -20,7 +20,7 @@ from tests.cluster.toolchain.errors import ToolchainError
 
 _NAME = f"kubernetes-{pins.KUBERNETES_VERSION}-r{pins.KUBERNETES_RECIPE}"
 _REFLECT2 = Path("github.com/modern-go/reflect2")
-_TYPE_VALIDATOR = Path("github.com/go-openapi/validate/type.go")
+_TYPE_VALIDATOR = Path("k8s.io/kube-openapi/pkg/validation/validate/type.go")
 #: How the vendored validator asks whether a value is its type's zero value.
 _ZERO_TEST = "reflect.DeepEqual(reflect.Zero(reflect.TypeOf(data)), reflect.ValueOf(data))"
 _VERSION_PACKAGES = (
@@ -90,9 +90,10 @@ def _replace_reflect2(tree: Path, *, packaged: Path) -> None:
 def _accept_empty_strings(tree: Path) -> None:
     """Keep the API server from taking empty strings in custom resources for null.
 
-    The vendored validator compares two reflect.Value structs, which were never equal with the Go
-    of its time. Since Go 1.16 an empty string and its type's zero value share their address, so
-    they are, and a custom resource with an empty string is refused.
+    The vendored validator (custom resources meet kube-openapi's copy of it) compares two
+    reflect.Value structs, which were never equal with the Go of its time. Since Go 1.16 an empty
+    string and its type's zero value share their address, so they are equal, and a custom resource
+    with an empty string is refused.
     """
     validator = tree / "vendor" / _TYPE_VALIDATOR
     text = validator.read_text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 KUBERNETES_VERSION: Final = "1.20.2"
-KUBERNETES_RECIPE: Final = 2
+KUBERNETES_RECIPE: Final = 3
 KUBERNETES_PROGRAMS: Final = (
     "kube-apiserver",
     "kube-controller-manager",

@@ -15,6 +15,7 @@ from tests.cluster.api import ApiError
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.toolchain import restic as toolchain
 from tests.component.agent.engine import FakeEngine
+from tests.component.agent.real import prepare_real
 from tests.component.agent.world import World
 
 CRDS = Path(__file__).parents[3] / "charts/ararat/crds"
@@ -72,6 +73,15 @@ def restic() -> Path:
     found = toolchain.ensure()
     os.environ[VARIABLE] = str(found)
     return found
+
+
+@pytest.fixture
+async def real_world(api: KubeApi, tmp_path: Path, restic: Path) -> AsyncIterator[World]:
+    """A world whose location holds a real repository."""
+    made = World(api, tmp_path)
+    await prepare_real(made)
+    yield made
+    made.kubelet.close()
 
 
 @pytest.fixture

@@ -6,83 +6,22 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
-from ararat.api.location import BackupLocationSpec, FilesystemLocation
-from ararat.blob.open import open_store
-from ararat.keys import new_master_key, repository_password
-from ararat.kube import KubeApi
-from ararat.restic.create import create_repository
-from ararat.restic.models import LockOwner
+from tests.component.agent.real import as_restore, claimed, locks, restics
 from tests.component.agent.walker import differences, every_kind_of_file, walk
-from tests.component.agent.world import CLUSTER, LOCATION_ID, World
+from tests.component.agent.world import World
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("restic")]
 
 
 @pytest.fixture
-async def world(api: KubeApi, tmp_path: Path, restic: Path) -> AsyncIterator[World]:
-    """A world whose location holds a real repository."""
-    made = World(api, tmp_path)
-    made.location_path.mkdir()
-    spec = BackupLocationSpec(filesystem=FilesystemLocation(path=str(made.location_path)))
-    store = await open_store(spec, {})
-    master = new_master_key()
-    current = await create_repository(
-        store,
-        folder="repositories/volumes/web",
-        master=master,
-        location_id=LOCATION_ID,
-        owner=LockOwner(CLUSTER, "test", "now", "init"),
-        scratch_dir=made.config.scratch_dir,
-    )
-    await store.close()
-    made.location_path.rename(made.path / "made")
-    await made.prepare(
-        directory=current.directory,
-        password=repository_password(master, LOCATION_ID, current.repository_name),
-    )
-    for entry in (made.path / "made").iterdir():
-        entry.rename(made.location_path / entry.name)
-    made.repository["keyID"] = current.key_id
-    yield made
-    made.kubelet.close()
-
-
-def locks(world: World) -> list[str]:
-    folder = world.location_path / world.repository["directory"] / "locks"
-    return os.listdir(folder) if folder.is_dir() else []
-
-
-def restics() -> list[int]:
-    """Processes of ours that run restic."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(os.getpid()), "-f", "restic"], capture_output=True, text=True
-    )
-    return [int(pid) for pid in found.stdout.split()]
-
-
-async def claimed(world: World, pod: str, *, gated: bool = False) -> tuple[str, Path]:
-    volume = await world.claim(pod)
-    uid = await world.pod(pod, volume=volume, gated=gated)
-    return uid, world.kubelet.csi(uid, world.pv(pod))
-
-
-def as_restore(status: dict[str, Any]) -> dict[str, Any]:
-    """What the controller makes of a finished backup."""
-    return {
-        "snapshotID": status["snapshotID"],
-        "root": status["root"],
-        "expectedBytes": status["summary"]["bytesProcessed"],
-        "expectedFiles": status["summary"]["filesTotal"],
-    }
+def world(real_world: World) -> World:
+    return real_world
 
 
 async def test_every_kind_of_file_comes_back(world: World):

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from ararat.api.location import BackupLocationSpec, FilesystemLocation
-from ararat.blob import azure_client
 from ararat.blob.open import open_store
 from ararat.blob.store import BlobStore
+from tests.cluster.azurite import Azurite
 
-from .azurite import Azurite
+from .locations import account_key, location, new_container
 
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with Azurite(tmp_path_factory.mktemp("azurite")) as server:
+    with Azurite(directory=tmp_path_factory.mktemp("azurite"), memory=True) as server:
         yield server
-
-
-async def new_container(azurite: Azurite) -> str:
-    """A container that no other test uses; the product never makes one itself."""
-    name = f"t{secrets.token_hex(6)}"
-    location = azurite.location(name)
-    connections = azure_client.transport(location)
-    login = azure_client.credential(location, azurite.secret)
-    async with azure_client.client(location, login, connections) as client:
-        await client.create_container()
-    await connections.close()
-    return name
 
 
 @pytest.fixture(params=["filesystem", "azure"])
@@ -43,8 +30,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     else:
         azurite: Azurite = request.getfixturevalue("azurite")
         container = await new_container(azurite)
-        spec = BackupLocationSpec(azure=azurite.location(container, prefix="some/prefix"))
-        secret = azurite.secret
+        spec = BackupLocationSpec(azure=location(azurite, container, prefix="some/prefix"))
+        secret = account_key(azurite)
     opened = await open_store(spec, secret)
     yield opened
     await opened.close()

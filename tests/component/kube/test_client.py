@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from ararat.errors import InvalidSpec
+from ararat.errors import AraratError, InvalidSpec
 from ararat.kube import (
     AlreadyExists,
     ApiConflict,
     ApiNotFound,
-    ApiUnavailable,
     Forbidden,
     Invalid,
     KindNotServed,
@@ -385,7 +384,7 @@ async def test_exec_and_logs_without_a_node_are_errors_with_a_cause(
         "spec": {"containers": [{"name": "main", "image": "none:1"}]},
     }
     await api.create(PODS, pod, namespace=namespace)
-    with pytest.raises((ApiUnavailable, Invalid, ApiConflict, Exception)) as caught:
+    with pytest.raises(AraratError) as caught:
         await api.exec(namespace, "a", "main", ["true"])
     assert f"exec in {namespace}/a (main)" in str(caught.value)
     with pytest.raises(ApiNotFound):

@@ -6,8 +6,11 @@ The times are a fifth of the real ones; virtual-time tests cover the real ones.
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -202,3 +205,76 @@ async def test_a_lease_is_written_conditionally(
         await api.replace(
             LEASES, "controller", one.elector._lease_object(seen), namespace=namespace
         )
+
+
+@asynccontextmanager
+async def processes(
+    plane: ControlPlane, namespace: str, file: Path
+) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
+    running: dict[str, asyncio.subprocess.Process] = {}
+    try:
+        for identity in ("one", "two"):
+            running[identity] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.component.kube.candidate",
+                str(plane.kubeconfig),
+                namespace,
+                identity,
+                str(file),
+                cwd=Path(__file__).parents[3],
+            )
+            await until_written(file, "one")
+        await asyncio.sleep(LEASE)  # the second one takes a while to start and to look
+        yield running
+    finally:
+        for process in running.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def written(file: Path) -> list[tuple[str, float]]:
+    if not file.exists():
+        return []
+    lines = file.read_text().splitlines(keepends=True)
+    pairs = [line.split() for line in lines if line.endswith("\n")]
+    return [(identity, float(moment)) for identity, moment in pairs]
+
+
+async def until_written(file: Path, identity: str, after: float = 0) -> float:
+    """When ``identity`` first wrote after that time."""
+    async with asyncio.timeout(30):
+        while True:
+            for who, moment in written(file):
+                if who == identity and moment > after:
+                    return moment
+            await asyncio.sleep(0.05)
+
+
+async def test_a_killed_process_is_followed(plane: ControlPlane, namespace: str, tmp_path: Path):
+    file = tmp_path / "written"
+    async with processes(plane, namespace, file) as running:
+        running["one"].kill()
+        killed = time.monotonic()
+        assert await until_written(file, "two") - killed <= LEASE + 2 * RETRY
+    assert {who for who, moment in written(file) if moment > killed} == {"two"}
+
+
+async def test_a_frozen_process_does_not_go_on_when_it_thaws(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+):
+    file = tmp_path / "written"
+    async with processes(plane, namespace, file) as running:
+        running["one"].send_signal(signal.SIGSTOP)
+        taken = await until_written(file, "two")
+        await asyncio.sleep(1)
+        running["one"].send_signal(signal.SIGCONT)
+        await asyncio.sleep(2)
+        late = [moment for who, moment in written(file) if who == "one" and moment > taken]
+        # Its loop may run one callback that was due before it sees how late it is.
+        assert len(late) <= 2
+        # Terminated politely, the leader hands over at once.
+        running["two"].send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        assert await until_written(file, "one", after=asked) - asked < 1.5 + RETRY

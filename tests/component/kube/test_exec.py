@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from ararat.kube import ApiNotFound, ExecFailed, ExecInterrupted, KubeClient, connect
+from ararat.kube import (
+    ApiNotFound,
+    ApiUnavailable,
+    ExecFailed,
+    ExecInterrupted,
+    KubeClient,
+    connect,
+)
 from ararat.kube.exec import PROTOCOL
 
 SUCCESS = b'\x03{"metadata":{},"status":"Success"}'
@@ -135,6 +142,27 @@ async def test_a_refusal_says_why(server: Server, api: KubeClient):
     server.refuse = (404, {"message": 'pods "a" not found', "details": {"name": "a"}})
     with pytest.raises(ApiNotFound, match="not found"):
         await api.exec("web", "a", "main", ["true"])
+    server.refuse = (500, {"message": "dial tcp: no route to host"})
+    with pytest.raises(ApiUnavailable, match="the node refused it"):
+        await api.exec("web", "a", "main", ["true"])
     server.refuse = (400, {"message": "container main is not valid for pod a", "details": {}})
     with pytest.raises(ExecFailed, match="container main is not valid"):
         await api.exec("web", "a", "main", ["true"])
+
+
+async def test_where_nobody_listens_nothing_was_started(tmp_path: Path):
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+                "users": [{"name": "a", "user": {}}],
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+                "current-context": "a",
+            }
+        )
+    )
+    async with connect(config) as api:
+        with pytest.raises(ApiUnavailable) as caught:
+            await api.exec("web", "a", "main", ["fsfreeze"])
+    assert not isinstance(caught.value, ExecInterrupted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ from ararat.kube import (
     connect,
     key_of,
 )
+from ararat.kube import informer as informing_module
 from ararat.kube.resources import CONFIG_MAPS, LEASES, SECRETS
 from tests.cluster.apiserver import ControlPlane
 
@@ -398,3 +400,87 @@ async def test_a_restart_of_the_api_server_is_survived(plane: ControlPlane, name
         with pytest.raises(Gone) as caught:
             await drain(events)
         assert caught.value.reason == "ResourceExpired"
+
+
+async def test_whatever_happens_the_copy_ends_up_right(
+    api: KubeClient,
+    far: KubeClient,
+    proxy: Proxy,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A writer goes on while the informer's way to the server fails in every way, at random."""
+    monkeypatch.setattr(informing_module, "RETRY_FIRST", 0.05)
+    monkeypatch.setattr(informing_module, "RETRY_CAP", 0.3)
+    seed = random.randrange(1 << 32)
+    dice = random.Random(seed)
+    seen: dict[str, str] = {}
+
+    async def write() -> None:
+        alive: set[str] = set()
+        for number in range(150):
+            name = f"c{dice.randrange(30):02}"
+            if name not in alive:
+                alive.add(name)
+                await api.create(CONFIG_MAPS, config(name, n="0"), namespace=namespace)
+            elif dice.random() < 0.4:
+                alive.remove(name)
+                await api.delete(CONFIG_MAPS, name, namespace=namespace)
+            else:
+                patch = {"data": {"n": str(number)}}
+                await api.patch(CONFIG_MAPS, name, patch, namespace=namespace)
+            await asyncio.sleep(0.05)
+
+    async def disturb() -> None:
+        gone = {"kind": "Status", "code": 410, "reason": "Expired"}
+        expired = json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n"
+        while True:
+            await asyncio.sleep(dice.uniform(0.1, 0.8))
+            match dice.randrange(6):
+                case 0:
+                    proxy.break_streams()
+                case 1:
+                    proxy.on("watch=true", stream(expired), times=1)
+                    proxy.break_streams()
+                case 2:
+                    proxy.on(".", drop, times=2)
+                    proxy.break_streams()
+                case 3:
+                    proxy.on(".", answer(500, reason="InternalError"), times=1)
+                    proxy.break_streams()
+                case 4:
+                    proxy.on("watch=true", stream(end=False), times=1)
+                    proxy.break_streams()
+                case _:
+                    proxy.cut_watch_after = dice.choice([None, 100, 1500])
+
+    def follow(change: str, obj: KubeObject, _: KubeObject | None) -> None:
+        """What a reconciler could know from the changes alone; none contradicts the last."""
+        name = split(obj)
+        assert (name in seen) == (change != "added"), (change, name, seed)
+        if change == "deleted":
+            del seen[name]
+        else:
+            seen[name] = obj["metadata"]["resourceVersion"]
+
+    wrong: list[str] = []
+
+    def checked(change: str, obj: KubeObject, old: KubeObject | None) -> None:
+        try:
+            follow(change, obj, old)
+        except AssertionError as error:
+            wrong.append(str(error))
+
+    async with informing(far, namespace, inactivity_seconds=1, page=7) as (informer, _):
+        informer.on_change(checked)
+        async with asyncio.TaskGroup() as group:
+            trouble = group.create_task(disturb())
+            await write()
+            trouble.cancel()
+        proxy.heal()
+        async with asyncio.timeout(40):
+            while not await matches(informer, api, namespace):
+                await asyncio.sleep(0.2)
+        assert {key.partition("/")[2] for key in informer} == set(seen), seed
+        assert not wrong
+        assert proxy.count("watch=true") > 10

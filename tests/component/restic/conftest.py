@@ -24,9 +24,10 @@ from ararat.restic.models import Access, LockOwner
 from ararat.restic.session import open_repository
 from ararat.restic.settings import Settings
 from ararat.restic.version import VARIABLE
+from tests.cluster.azurite import Azurite
 from tests.cluster.toolchain import restic as toolchain
-from tests.component.blob.azurite import Azurite
-from tests.component.blob.conftest import azurite, new_container
+from tests.component.blob.conftest import azurite
+from tests.component.blob.locations import account_key, location, new_container
 
 __all__ = ["azurite"]
 
@@ -154,8 +155,8 @@ async def directory_store(work: Path) -> AsyncIterator[BlobStore]:
 @asynccontextmanager
 async def azure_store(azurite: Azurite) -> AsyncIterator[BlobStore]:
     container = await new_container(azurite)
-    spec = BackupLocationSpec(azure=azurite.location(container, prefix="cluster-a"))
-    opened = await open_store(spec, azurite.secret)
+    spec = BackupLocationSpec(azure=location(azurite, container, prefix="cluster-a"))
+    opened = await open_store(spec, account_key(azurite))
     yield opened
     await opened.close()
 
@@ -167,7 +168,9 @@ async def repository(work: Path, template: Template) -> AsyncIterator[Repository
 
 
 @pytest.fixture(params=["filesystem", "azure"])
-async def any_repository(request: pytest.FixtureRequest, work: Path) -> AsyncIterator[Repository]:
+async def any_repository(
+    request: pytest.FixtureRequest, work: Path, template: Template
+) -> AsyncIterator[Repository]:
     if request.param == "filesystem":
         opened = directory_store(work)
     else:

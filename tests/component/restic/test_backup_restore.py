@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 
 import pytest
@@ -24,6 +23,7 @@ from ararat.restic.parent import choose_parent
 
 from . import trees
 from .conftest import HOST, Repository
+from .stores import FaultyStore
 
 
 def request_for(repository: Repository, **more: object) -> BackupRequest:
@@ -312,16 +312,16 @@ async def test_it_is_confined_where_it_must_be(repository: Repository) -> None:
 
 
 async def test_cancelling_ends_restic_and_leaves_no_lock(any_repository: Repository) -> None:
-    trees.fill(any_repository.volume, files=300, size=400_000)
-    started = asyncio.Event()
-    async with any_repository.open() as restic:
-        task = asyncio.create_task(
-            restic.backup(request_for(any_repository), on_progress=lambda _: started.set())
-        )
-        await asyncio.wait_for(started.wait(), 30)
+    trees.fill(any_repository.volume, files=60, size=400_000)
+    slow = FaultyStore(any_repository.store, delay=0.3)
+    async with any_repository.with_store(slow).open() as restic:
+        task = asyncio.create_task(restic.backup(request_for(any_repository)))
+        async with asyncio.timeout(30):
+            while not await any_repository.files("locks/"):
+                await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, 30)
         assert await any_repository.files("locks/") == []
+        slow.delay = 0
         assert (await restic.snapshots()) == []
-    shutil.rmtree(any_repository.volume)

@@ -82,6 +82,11 @@ class Workload:
             timeout=timeout,
             seen=lambda: self.tools.kubectl("get", "pods", "-n", self.namespace, "-o", "wide"),
         )
+        # Their owners must have taken to them too: a restored pod nobody owns would look as well.
+        for owner in ("deployment/files", "statefulset/parts"):
+            limit = f"--timeout={timeout:.0f}s"
+            where = ("-n", self.namespace, limit)
+            self.tools.kubectl("rollout", "status", owner, *where, timeout=timeout + 10)
 
     def nodes(self) -> set[str]:
         """The nodes its pods run on."""
@@ -201,7 +206,7 @@ class Workload:
                         ],
                         # Ready once the guard is done: it is replaced by the idle shell.
                         "readinessProbe": {
-                            "exec": {"command": ["grep", "-q", "infinity", "/proc/1/cmdline"]},
+                            "exec": {"command": ["sh", "-c", "! grep -q guard /proc/1/cmdline"]},
                             "periodSeconds": 1,
                         },
                         "volumeMounts": [

@@ -29,7 +29,7 @@ from ararat.blob.filesystem import FilesystemStore
 from ararat.blob.open import open_store
 from ararat.keys import manifest_mac_key, repository_password
 from ararat.kube import Informer, KubeApi, KubeObject, of, patch_status
-from ararat.kube.errors import ApiNotFound
+from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, PVCS, PVS, SECRETS
 from ararat.restic.commands import Restic
 from ararat.restic.models import Access, BackupRequest, LockOwner
@@ -360,7 +360,7 @@ class Agents:
     async def _say(self, raw: KubeObject, **status: Any) -> None:
         if status["phase"] != "InProgress":
             status["completionTime"] = _now()
-        with contextlib.suppress(ApiNotFound):
+        with contextlib.suppress(ApiNotFound, ApiConflict):  # gone, or replaced
             await patch_status(self._world.api, JOBS, raw, status)
 
     async def _do(self, raw: KubeObject, job: PodVolumeBackup) -> None:

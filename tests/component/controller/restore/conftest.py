@@ -12,8 +12,7 @@ import yaml
 from ararat.kube import KubeApi, connect
 from tests.cluster.api import ApiError
 from tests.cluster.apiserver import ControlPlane
-
-from .world import World
+from tests.component.controller.restore.world import World
 
 CRDS = Path(__file__).parents[4] / "charts/ararat/crds"
 
@@ -47,9 +46,7 @@ def _served(control_plane: ControlPlane, plural: str) -> Any:
 @pytest.fixture
 async def api(control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
     async with connect(str(control_plane.kubeconfig)) as connected:
-        from ._tmp_strip import wrap
-
-        yield wrap(connected)
+        yield connected
 
 
 @pytest.fixture

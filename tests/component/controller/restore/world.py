@@ -116,11 +116,7 @@ class World:
         context.pod_volume_restores.on_change(
             lambda _c, obj, _o: self._wake(obj["spec"]["restore"])
         )
-        context.gated_pods.on_change(
-            lambda _c, obj, _o: (
-                [self.queue.add(key) for key in keys_of_pod(obj, namespace=self.namespace)] and None
-            )
-        )
+        context.gated_pods.on_change(self._wake_by_pod)
         self.start_controller()
         try:
             yield self
@@ -132,6 +128,11 @@ class World:
 
     def _wake(self, name: str) -> None:
         self.queue.add(f"{self.namespace}/{name}")
+
+    def _wake_by_pod(self, change: str, pod: dict[str, Any], old: dict[str, Any] | None) -> None:
+        del change, old
+        for key in keys_of_pod(pod, namespace=self.namespace):
+            self.queue.add(key)
 
     def start_controller(self) -> None:
         """A fresh one: it remembers nothing."""

@@ -10,7 +10,7 @@ from ararat.kube import ApiUnavailable, Elector, KubeObject
 from ararat.kube.resources import LEASES
 
 from .fake import FakeApi
-from .virtual import now, settle, virtual
+from .virtual import VirtualLoop, now, settle, virtual
 
 NAMESPACE, NAME = "ararat", "controller"
 
@@ -172,6 +172,28 @@ async def test_being_cancelled_while_lost_work_winds_down_is_not_forgotten():
     await asyncio.sleep(10)
     assert body.stopped
     assert task.cancelled()
+
+
+@pytest.mark.parametrize("resists", [False, True])
+@virtual
+async def test_after_a_freeze_work_is_stopped_at_once(resists: bool):
+    api = FakeApi()
+    body, aborted = Body(), []
+    body.wind_down = 1000 if resists else 0
+    task = asyncio.ensure_future(elector(api, "one", abort=lambda: aborted.append(now())).run(body))
+    await asyncio.sleep(5)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.now += 100  # SIGSTOP … SIGCONT
+    thawed = now()
+    await asyncio.sleep(1)
+    if resists:
+        assert aborted[0] - thawed < 0.5
+    else:
+        assert body.stopped[0] == thawed
+        assert not aborted
+    task.cancel()
+    await asyncio.sleep(2000)
 
 
 @virtual

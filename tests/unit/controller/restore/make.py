@@ -24,7 +24,8 @@ from ararat.api.nodejob import (
 from ararat.api.restore import RestoreSpec, RestoreStatus
 from controller.restore.existing import Existing
 from controller.restore.gate import GateSettings, add_gate
-from controller.restore.plan import Plan, make_plan
+from controller.restore.plan import Plan
+from controller.restore.planner import make_plan
 from controller.restore.stored import StoredObject
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

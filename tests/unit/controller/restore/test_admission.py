@@ -7,8 +7,7 @@ import pytest
 
 from controller.restore.admission import ALLOWED, Verdict, claims_to_read, mutate, validate
 from controller.restore.gate import add_gate
-
-from .make import GATE, UID, live_claim, pod_spec
+from tests.unit.controller.restore.make import GATE, UID, live_claim, pod_spec
 
 PENDING = live_claim()
 READY = live_claim(pending=None)

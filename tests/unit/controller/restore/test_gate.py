@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from controller.restore.gate import GateSettings, add_gate, gated_volumes
-
-from .make import GATE, UID, pod_spec
+from tests.unit.controller.restore.make import GATE, UID, pod_spec
 
 
 def gated(spec: dict[str, Any]) -> dict[str, Any]:

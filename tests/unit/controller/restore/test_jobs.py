@@ -14,8 +14,7 @@ from controller.restore.data import index
 from controller.restore.gated import read_pods
 from controller.restore.jobs import Decision, build_job, decide
 from controller.restore.units import Unit, find_units
-
-from .make import (
+from tests.unit.controller.restore.make import (
     DIRECTORY,
     NOW,
     UID,
@@ -232,6 +231,19 @@ def test_a_job_never_begun_on_a_node_without_agent_is_abandoned() -> None:
     assert "abandon" not in shown(decided([SECOND], begun, agentless=frozenset({"node-1"})))
 
 
+def test_a_retry_takes_over_what_failed() -> None:
+    failed = job("j1", pod_name="web-1", phase=JobPhase.FAILED, wrote=True)
+    found = units([FIRST, SECOND], [failed])
+    assert shown(decide(found, restore=restore())) == {}
+    again = decide(found, restore=restore(), retry=True)
+    assert shown(again) == {"create": [("web-1", "Follow", False), ("web-2", "Follow", True)]}
+    assert again.create[1].follows == again.create[0].name
+    clean = job("j1", pod_name="web-1", phase=JobPhase.FAILED)
+    assert shown(decide(units([FIRST], [clean]), restore=restore(), retry=True)) == {
+        "create": [("web-1", "Fill", False)]
+    }
+
+
 def test_no_job_for_data_that_is_missing() -> None:
     missing = volume(coverage=Coverage.FAILED)
     found = units([FIRST], volumes=(missing,))
@@ -260,6 +272,20 @@ def test_pod_lifetime_volume_is_filled_for_each_pod() -> None:
     assert shown(decided([again], [done], claims=[], volumes=(slot,))) == {
         "create": [("db-0", "Fill", False)]
     }
+
+
+def test_a_pod_lifetime_volume_that_went_with_its_pod_is_a_failure() -> None:
+    slot = volume("db-0", "scratch", claim_name=None)
+    lost = job(
+        "j1",
+        volume_name="scratch",
+        claim_name=None,
+        phase=JobPhase.FAILED,
+        reason="PodTerminating",
+    )
+    (unit,) = units([], [lost], claims=[], volumes=(slot,))
+    assert unit.failed is lost
+    assert not unit.completed
 
 
 def test_names_are_derived_and_each_attempt_has_its_own() -> None:

@@ -12,8 +12,17 @@ from controller.restore.order import in_order
 from controller.restore.plan import Action, Item, Plan
 from controller.restore.skips import Skips
 from controller.restore.stored import StoredObject
-
-from .make import UID, claim, classes, existing, live, plan, pod, stored, volume
+from tests.unit.controller.restore.make import (
+    UID,
+    claim,
+    classes,
+    existing,
+    live,
+    plan,
+    pod,
+    stored,
+    volume,
+)
 
 PENDING = "ararat.dev/restore-pending"
 
@@ -149,7 +158,7 @@ def test_pod_waits_for_the_claim_that_gets_data() -> None:
         "ararat.dev/gate-volumes": "data,scratch",
     }
     assert pod_body["spec"]["initContainers"][0]["name"] == "restore-wait"
-    claims = {i.name: i.body for i in made.items if i.resource == "persistentvolumeclaims"}
+    claims = {i.name: i.body or {} for i in made.items if i.resource == "persistentvolumeclaims"}
     assert claims["data-db-0"]["metadata"]["annotations"] == {PENDING: UID}
     assert "annotations" not in claims["cache-db-0"]["metadata"]
     assert body(made, "namespaces")["metadata"]["labels"] == {
@@ -379,6 +388,27 @@ def test_namespaces_by_pattern_and_under_new_names() -> None:
         "configmaps copy/a",
         "configmaps wp-2/b",
     ]
+
+
+def test_namespaces_of_the_cluster_itself_come_back_only_when_named() -> None:
+    objects = (config("a"), config("dns", "kube-system"))
+    both = ("wp", "kube-system")
+    assert names(plan(*objects, namespaces=both)) == ["namespaces wp", "configmaps wp/a"]
+    named = plan(*objects, namespaces=both, includedNamespaces=["kube-system"])
+    assert names(named) == ["namespaces kube-system", "configmaps kube-system/dns"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels"),
+    [
+        ({"includedResources": ["configmaps"]}, {"team": "web"}),
+        ({"excludedResources": ["namespaces"]}, {}),
+    ],
+)
+def test_the_namespace_comes_along(spec: dict[str, Any], labels: dict[str, str]) -> None:
+    namespace = stored("Namespace", "wp", namespace=None, labels={"team": "web"})
+    metadata = body(plan(config("a"), namespace, **spec), "namespaces")["metadata"]
+    assert {k: v for k, v in metadata["labels"].items() if not k.startswith("ararat")} == labels
 
 
 def test_kinds_by_any_name_and_claims_of_chosen_pods() -> None:

@@ -9,8 +9,7 @@ from controller.restore.classes import StorageClasses
 from controller.restore.stored import StoredObject
 from controller.restore.transform import Target, differences, prepare
 from controller.restore.workloads import is_automatic_token, merge_account
-
-from .make import claim, pod, stored
+from tests.unit.controller.restore.make import claim, pod, stored
 
 CLASSES = StorageClasses(existing=frozenset({"standard", "fast"}), default="standard")
 COPY = Target(namespaces={"wp": "wp-copy"}, classes=CLASSES)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from ararat.api import PodVolumeRestore
+from ararat.api.manifest import Coverage
 from ararat.api.nodejob import JobPhase, Progress, Role
 from ararat.api.restore import VolumeCounts
 from controller.restore.progress import sum_volumes
 from controller.restore.waiting import why_waiting
-
-from .make import NOW, held_pod, job, live_claim, volume
-from .test_jobs import units
+from tests.unit.controller.restore.make import NOW, held_pod, job, live_claim, volume
+from tests.unit.controller.restore.test_jobs import units
 
 READY = {"node-1": True}
 LATE = NOW + timedelta(minutes=5)
@@ -206,7 +206,6 @@ def test_when_it_is_over(
 
 
 def test_a_failed_backup_of_a_volume_is_a_failure_here() -> None:
-    from ararat.api.manifest import Coverage
 
     missing = volume(coverage=Coverage.FAILED, message="not readable")
     volumes = sum_volumes(units([held_pod()], volumes=(missing,)), overdue={})

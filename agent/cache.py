@@ -1,0 +1,140 @@
+"""Keeps restic's caches on the node's disk within bounds.
+
+Problem: restic keeps the indexes of each repository in a cache, which makes the next backup start
+at once; on a node that met hundreds of repositories they fill the disk and get the node evicted.
+Decision: every few minutes, and after a disk ran low, whole caches are removed, least recently used
+first, until their sum is below the limit. restic touches a cache when it opens it, so one that was
+touched since the oldest running job began may be in use and stays.
+Limits: sizes are measured now and then, so the limit may be exceeded by what one job adds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from .config import AgentConfig
+from .metrics import AgentMetrics
+
+_log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 300.0
+#: restic names a repository's cache after its id.
+_ID_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class RepositoryCache:
+    name: str
+    size: int
+    used_at: float
+    """Seconds since 1970."""
+
+
+def evictions(
+    caches: Iterable[RepositoryCache], *, limit: int, in_use_since: float
+) -> list[RepositoryCache]:
+    """Which to remove so that the rest is within the limit, as far as that can be. Pure."""
+    ordered = sorted(caches, key=lambda cache: (cache.used_at, cache.name))
+    total = sum(cache.size for cache in ordered)
+    chosen: list[RepositoryCache] = []
+    for cache in ordered:
+        if total <= limit or cache.used_at >= in_use_since:
+            break
+        chosen.append(cache)
+        total -= cache.size
+    return chosen
+
+
+def free_bytes(path: Path) -> int:
+    """Room in the file system of ``path``. Raises OSError."""
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def usable_cache(config: AgentConfig) -> Path | None:
+    """The cache directory, or None where the disk has no room for caches to grow."""
+    try:
+        roomy = free_bytes(config.cache_dir) >= 2 * config.minimum_free_bytes
+    except OSError:
+        return None
+    return config.cache_dir if roomy else None
+
+
+class CacheKeeper:
+    """Looks after the cache directory until cancelled."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        metrics: AgentMetrics,
+        *,
+        oldest_start: Callable[[], float | None],
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._oldest_start = oldest_start
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.tidy()
+            except OSError as error:
+                _log.warning("cache.unreadable", cause=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def tidy(self) -> list[str]:
+        """One look; the names of what was removed."""
+        # Asked before measuring: a job that starts meanwhile touches its cache after this moment.
+        since = self._oldest_start()
+        in_use_since = min(since, time.time()) if since is not None else time.time()
+        caches = await asyncio.to_thread(measure, self._config.cache_dir)
+        limit = self._config.cache_limit_bytes
+        if usable_cache(self._config) is None:
+            limit = 0
+        removed = evictions(caches, limit=limit, in_use_since=in_use_since)
+        for cache in removed:
+            _log.info("cache.evicted", repository=cache.name, bytes=cache.size)
+            await asyncio.to_thread(_remove, self._config.cache_dir / cache.name)
+        kept = sum(cache.size for cache in caches) - sum(cache.size for cache in removed)
+        self._metrics.cache.set(kept)
+        return [cache.name for cache in removed]
+
+
+def measure(directory: Path) -> list[RepositoryCache]:
+    """Every repository's cache below ``directory``."""
+    with os.scandir(directory) as entries:
+        return [
+            RepositoryCache(
+                name=entry.name,
+                size=_size(entry.path),
+                used_at=entry.stat(follow_symlinks=False).st_mtime,
+            )
+            for entry in entries
+            if len(entry.name) == _ID_LENGTH and entry.is_dir(follow_symlinks=False)
+        ]
+
+
+def _size(path: str) -> int:
+    total = 0
+    for directory, _, files in os.walk(path):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _remove(path: Path) -> None:
+    """Renamed first, so that a restic that starts now never meets half a cache."""
+    doomed = path.with_name(f"{path.name}.evicted")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

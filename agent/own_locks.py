@@ -1,0 +1,34 @@
+"""Removes the locks that an earlier container of this very pod left in a repository.
+
+Problem: an agent that is killed takes its restic with it, and restic's lock stays: maintenance of
+that repository would wait for 45 minutes.
+Decision: a job that is adopted first removes locks whose owner is this pod with an earlier start:
+that this container runs proves that the other does not. Nothing else is touched on that ground.
+Limits: an agent whose *pod* was replaced cannot prove anything; its locks age.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from ararat.blob.store import BlobStore
+from ararat.errors import AraratError
+from ararat.restic.locks import dead_locks, list_locks, remove_lock
+from ararat.restic.models import LockOwner
+
+_log = structlog.get_logger(__name__)
+
+
+async def sweep_own_locks(store: BlobStore, directory: str, owner: LockOwner) -> int:
+    """How many were removed. Never raises AraratError: a lock that stays only delays others."""
+    removed = 0
+    try:
+        locks = await list_locks(store, directory)
+        mine = [lock for lock in locks if lock.owner and lock.owner.pod_uid == owner.pod_uid]
+        for lock, why in dead_locks(mine, now=await store.now(), running=[owner]):
+            await remove_lock(store, directory, lock.id)
+            _log.info("lock.removed", lock=lock.id[:8], directory=directory, why=why)
+            removed += 1
+    except AraratError as error:
+        _log.warning("lock.sweep_failed", directory=directory, cause=error.message)
+    return removed

@@ -1,0 +1,134 @@
+"""Single objects against a real API server: what it refuses, and what that comes to."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ararat.kube import KubeApi, ResourceType
+from ararat.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, SERVICES
+from controller.restore.create import Creator, Outcome
+from controller.restore.plan import Action, Item
+from controller.restore.stored import StoredObject
+from tests.unit.controller.restore.make import UID, stored
+
+
+@pytest.fixture
+async def namespace(api: KubeApi) -> str:
+    name = f"create-{uuid.uuid4().hex[:8]}"
+    await api.create(NAMESPACES, {"metadata": {"name": name}})
+    return name
+
+
+async def no_sleep(_seconds: float) -> None:
+    return
+
+
+def creator(api: KubeApi, **fields: Any) -> Creator:
+    return Creator(api, UID, sleep=no_sleep, **fields)
+
+
+def item(obj: StoredObject, namespace: str) -> Item:
+    metadata = {"name": obj.name, "namespace": namespace, "labels": dict(obj.labels)}
+    body = {**obj.body, "metadata": metadata}
+    return Item(stored=obj, action=Action.CREATE, name=obj.name, namespace=namespace, body=body)
+
+
+OURS = {"ararat.dev/restore-uid": UID}
+
+
+async def test_created_then_recognised(api: KubeApi, namespace: str) -> None:
+    wanted = item(stored("ConfigMap", "c", labels=OURS, data={"a": "1"}), namespace)
+    assert (await creator(api).create(wanted)).outcome is Outcome.CREATED
+    assert (await creator(api).create(wanted)).outcome is Outcome.CREATED
+
+
+async def test_of_somebody_else_is_left_alone_and_compared(api: KubeApi, namespace: str) -> None:
+    theirs = item(stored("ConfigMap", "c", data={"a": "1"}), namespace)
+    assert (await creator(api).create(theirs)).outcome is Outcome.CREATED
+    ours = item(stored("ConfigMap", "c", labels=OURS, data={"a": "2"}), namespace)
+    result = await creator(api).create(ours)
+    assert result.outcome is Outcome.LEFT_ALONE
+    assert result.differs == ("data.a",)
+    same = item(stored("ConfigMap", "c", labels=OURS, data={"a": "1"}), namespace)
+    assert (await creator(api).create(same)).differs == ()
+
+
+async def test_an_account_that_the_cluster_made_is_added_to(api: KubeApi, namespace: str) -> None:
+    await api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": namespace}})
+    wanted = item(
+        stored("ServiceAccount", "default", imagePullSecrets=[{"name": "registry"}]), namespace
+    )
+    theirs = await creator(api).create(wanted)
+    assert theirs.outcome is Outcome.LEFT_ALONE
+    result = await creator(api, own_namespaces=frozenset({namespace})).create(wanted)
+    assert (result.outcome, result.reason) == (Outcome.CREATED, "Merged")
+    made = await api.get(SERVICE_ACCOUNTS, "default", namespace=namespace)
+    assert made["imagePullSecrets"] == [{"name": "registry"}]
+
+
+async def test_node_ports_that_are_taken(api: KubeApi, namespace: str) -> None:
+    def service(name: str) -> StoredObject:
+        return stored(
+            "Service",
+            name,
+            spec={"type": "NodePort", "ports": [{"port": 80, "nodePort": 31234}]},
+        )
+
+    assert (await creator(api).create(item(service("one"), namespace))).warnings == ()
+    result = await creator(api).create(item(service("two"), namespace))
+    assert result.outcome is Outcome.CREATED
+    assert len(result.warnings) == 1
+    made = await api.get(SERVICES, "two", namespace=namespace)
+    assert made["spec"]["ports"][0]["nodePort"] != 31234
+
+
+async def test_another_version_of_the_same_kind(api: KubeApi, namespace: str) -> None:
+    old = stored(
+        "Role",
+        "r",
+        api_version="rbac.authorization.k8s.io/v1alpha9",
+        rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+    )
+    served = {old.type.qualified: ResourceType("rbac.authorization.k8s.io", "v1", "roles", "Role")}
+    result = await creator(api, served=served).create(item(old, namespace))
+    assert result.outcome is Outcome.CREATED
+    assert "rbac.authorization.k8s.io/v1 instead of" in result.warnings[0]
+
+
+async def test_a_kind_that_nobody_serves_is_waited_for_once(api: KubeApi, namespace: str) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    patient = replace(creator(api), sleep=sleep)
+    for name in ("a", "b"):
+        result = await patient.create(
+            item(stored("Gadget", name, api_version="nobody.example.org/v1"), namespace)
+        )
+        assert (result.outcome, result.reason) == (Outcome.FAILED, "KindNotServed")
+    assert len(pauses) == 8
+
+
+@pytest.mark.parametrize(
+    ("obj", "reason"),
+    [
+        (stored("ConfigMap", "c", data={"bad key!": "x"}), "Invalid"),
+        (stored("Service", "s", spec={"ports": []}), "Invalid"),
+    ],
+)
+async def test_what_is_never_accepted_fails_at_once(
+    api: KubeApi, namespace: str, obj: StoredObject, reason: str
+) -> None:
+    result = await creator(api).create(item(obj, namespace))
+    assert (result.outcome, result.reason) == (Outcome.FAILED, reason)
+    assert result.message
+
+
+async def test_a_namespace_that_is_not_there(api: KubeApi) -> None:
+    result = await creator(api).create(item(stored("ConfigMap", "c"), "no-such-namespace"))
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "NamespaceNotFound")
