@@ -36,13 +36,15 @@ from ararat.kube.workqueue import Reconciler, WorkQueue, run_workers
 from ararat.restic.models import LockOwner
 from controller.backup.plan import current_cluster_uid
 from controller.backup.reconcile import BackupReconciler
+from controller.certificates import CertificateKeeper, ServerCertificate
 from controller.config import Config
 from controller.context import Context
 from controller.keys import MasterKey
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
 from controller.repository.ensure import Repositories
-from controller.restore.reconcile import RestoreReconciler
+from controller.restore.reconcile import RestoreReconciler, keys_of_pod
+from controller.restore.webhook import Webhook, serve_webhooks
 from controller.runlog import RunLogs
 
 LEASE = "ararat-controller"
@@ -144,6 +146,9 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def active_backups(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.backups.items() if not _ended(raw)]
 
+    def restores_of_pod(pod: KubeObject) -> Iterable[str]:
+        return keys_of_pod(pod, namespace=namespace)
+
     def active_restores(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.restores.items() if not _ended(raw)]
 
@@ -171,7 +176,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             sources=(
                 (context.restores, _own_key),
                 (context.pod_volume_restores, by_spec("restore")),
-                (context.gated_pods, active_restores),
+                (context.gated_pods, restores_of_pod),
                 (context.agents, active_restores),
             ),
         ),
@@ -214,11 +219,28 @@ async def run(config: Config) -> None:
         async def body() -> None:
             context = make_context(config, api, cluster_uid=cluster_uid, version=version)
             try:
-                await lead(context)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(lead(context))
+                    if config.webhook_service:
+                        keeper = CertificateKeeper(
+                            api, namespace=config.namespace, service=config.webhook_service
+                        )
+                        tasks.create_task(keeper.run())
             finally:
                 await context.locations.close()
 
-        await _until_signalled(serve(config.port, ready=lambda: None), elector.run(body))
+        work = [serve(config.port, ready=lambda: None), elector.run(body)]
+        if config.webhook_service:
+            webhook = Webhook(
+                api,
+                namespace=config.namespace,
+                gate_image=config.gate_image,
+                gate_pull_policy=config.gate_pull_policy,
+            )
+            certificate = ServerCertificate(api, namespace=config.namespace)
+            # Every replica serves them: followers too.
+            work.append(serve_webhooks(webhook, certificate, port=config.webhook_port))
+        await _until_signalled(*work)
 
 
 async def _until_signalled(*work: Any) -> None:

@@ -23,6 +23,8 @@ class Config:
     #: restic's temporary files and the sockets of its REST servers.
     scratch_dir: Path
     port: int
+    #: Service that the API server reaches the webhooks through; empty: none are served.
+    webhook_service: str
     webhook_port: int
     log_level: str
     log_json: bool
@@ -47,6 +49,7 @@ class Config:
             cache_dir=Path(env.get("ARARAT_CACHE_DIR", "/cache")),
             scratch_dir=Path(env.get("ARARAT_SCRATCH_DIR", "/tmp")),  # noqa: S108 - an emptyDir
             port=_port(env, "ARARAT_PORT", 8080),
+            webhook_service=env.get("ARARAT_WEBHOOK_SERVICE", ""),
             webhook_port=_port(env, "ARARAT_WEBHOOK_PORT", 9443),
             log_level=env.get("ARARAT_LOG_LEVEL", "info"),
             log_json=env.get("ARARAT_LOG_FORMAT", "json") == "json",

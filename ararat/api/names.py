@@ -41,6 +41,8 @@ GATE_RESTORE = "ararat.dev/gate-restore"
 GATE_VOLUMES = "ararat.dev/gate-volumes"
 #: On a BackupLocation (annotation): UID of the owner that a person wants to take over from.
 TAKE_OVER = "ararat.dev/take-over-from"
+#: On a Restore that ended with failed volumes (annotation): have another go at those.
+RETRY = "ararat.dev/retry"
 #: On a running Backup or Restore: cleaned up before the object goes.
 FINALIZER = "ararat.dev/running"
 

@@ -201,6 +201,17 @@ def cancel(settings: Settings, name: Name) -> None:
     runs.cancel(settings, RESTORE, name)
 
 
+@app.command()
+@with_settings
+def retry(settings: Settings, name: Name) -> None:
+    """Try the volumes again that a restore could not fill. Their pods stay held until then.
+
+    \b
+      ararat restore retry myrestore
+    """
+    runs.retry(settings, name)
+
+
 async def _check(api: KubeApi, settings: Settings, restore: Restore) -> None:
     from ararat.cli import checks
 

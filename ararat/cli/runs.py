@@ -160,6 +160,32 @@ def cancel(settings: Settings, run: Run, name: str) -> None:
     output.text(f"{noun} {name} is being cancelled; see 'ararat {noun} get {name}{settings.flags}'")
 
 
+def retry(settings: Settings, name: str) -> None:
+    """Ask for another attempt at the volumes that a restore could not fill."""
+    from ararat.api import Restore, names
+    from ararat.api.base import utcnow
+    from ararat.api.restore import RestorePhase
+    from ararat.cli.objects import find
+    from ararat.errors import InvalidSpec
+    from ararat.kube import of
+
+    async def body(api: KubeApi) -> None:
+        found = Restore.parse(await find(api, settings, Restore, name))
+        phase = found.status.phase
+        if phase is not RestorePhase.PARTIALLY_FAILED:
+            raise InvalidSpec(
+                f"restore {name} is {phase}: only one that is PartiallyFailed has volumes to retry"
+            )
+        patch = {"metadata": {"annotations": {names.RETRY: utcnow().isoformat()}}}
+        await api.patch(of(Restore), name, patch, namespace=settings.namespace)
+
+    session.run(settings, body)
+    output.text(
+        f"restore {name} tries its failed volumes again; "
+        f"see 'ararat restore wait {name}{settings.flags}'"
+    )
+
+
 def logs(settings: Settings, run: Run, name: str, form: Output) -> None:
     """Print the stored log of a run that has ended."""
     from ararat.cli import remote

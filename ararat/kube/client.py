@@ -38,7 +38,7 @@ from .errors import (
     parse_retry_after,
 )
 from .exec import Target
-from .resources import PODS, SECRETS, ResourceType
+from .resources import CONTROLLER_REVISIONS, PODS, SECRETS, ResourceType
 from .transport import REQUESTS, Query, Transport
 
 
@@ -136,6 +136,10 @@ class KubeClient(KubeApi):
         if rt.namespaced and not namespace:
             raise ValueError(f"{rt} to create has no namespace")
         what = _what("create", rt, namespace, meta.get("name") or meta.get("generateName"))
+        # The server keeps the bytes of a ControllerRevision's data as they come, and compares them
+        # with its own encoding when their owner adopts it. What it reads as YAML (JSON is) it
+        # encodes anew, so that both are equal.
+        anew = rt == CONTROLLER_REVISIONS
         return _complete(
             await self._transport.call(
                 "create",
@@ -144,7 +148,8 @@ class KubeClient(KubeApi):
                 rt=rt,
                 what=what,
                 query=_write_query(dry_run),
-                body=body,
+                body=json.dumps(body, ensure_ascii=False) if anew else body,
+                content_type="application/yaml" if anew else "application/json",
             ),
             rt,
         )

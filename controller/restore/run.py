@@ -10,7 +10,7 @@ from ararat.api import PodVolumeRestore, Restore
 from ararat.api.backup import Failure
 from ararat.api.base import Condition, ConditionStatus, utcnow, with_condition
 from ararat.api.manifest import Manifest
-from ararat.api.names import FINALIZER
+from ararat.api.names import FINALIZER, RETRY
 from ararat.api.restore import RestorePhase
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
@@ -27,9 +27,6 @@ from .units import Unit
 
 RESTORES = resource_of(Restore)
 JOBS = resource_of(PodVolumeRestore)
-
-#: Annotation on a Restore that ended with failed volumes: have another go at those.
-RETRY = "ararat.dev/retry"
 
 #: What says that all is well, or what is in the way.
 PROGRESSING = "Progressing"
