@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 
 from ararat.api import BackupLocation, names
 from ararat.cli import objects
@@ -16,7 +15,6 @@ from ararat.kube.resources import NAMESPACES, SECRETS
 
 _TYPE = of(BackupLocation)
 create = objects.create
-_OWNER = re.compile(r"belongs to cluster ([0-9A-Za-z-]+)")
 
 
 async def check_new(api: KubeApi, settings: Settings, location: BackupLocation) -> None:
@@ -73,7 +71,7 @@ async def owner_of(api: KubeApi, settings: Settings, name: str) -> tuple[str, st
     """(owner of the location, this cluster). Raises InvalidSpec where nothing is to be taken."""
     location = BackupLocation.parse(await objects.find(api, settings, BackupLocation, name))
     cluster = await cluster_uid(api)
-    owner = location.status.owner or _owner_in_condition(location)
+    owner = location.status.owner
     if not owner:
         raise InvalidSpec(f"location {name} has no owner that is known here: nothing to take over")
     if owner == cluster:
@@ -84,14 +82,6 @@ async def owner_of(api: KubeApi, settings: Settings, name: str) -> tuple[str, st
             "spec.accessMode to ReadWrite first"
         )
     return owner, cluster
-
-
-def _owner_in_condition(location: BackupLocation) -> str:
-    """A location that was never Available here says only in its condition whose it is."""
-    for condition in location.status.conditions:
-        if condition.reason == "NotOwner" and (found := _OWNER.search(condition.message)):
-            return found[1]
-    return ""
 
 
 async def ask_take_over(api: KubeApi, settings: Settings, name: str, owner: str) -> None:

@@ -177,11 +177,14 @@ class Informer:
             except AraratError as error:
                 problem = error
             # After a while that went well this is a new failure.
-            failures = failures + 1 if clock() - started <= LIVED_SECONDS else 1
+            lived = clock() - started > LIVED_SECONDS
+            failures = 1 if lived else failures + 1
             wait = delay(failures, first=RETRY_FIRST, cap=RETRY_CAP)
             if isinstance(problem, ApiError) and problem.retry_after is not None:
                 wait = max(wait, problem.retry_after * random.uniform(1, 1.3))  # noqa: S311
-            log.info(
+            # A watch that lived and goes on where it was is daily life: a quiet kind's ends so.
+            routine = lived and self._version is not None
+            (log.debug if routine else log.info)(
                 "watch_interrupted",
                 resource=self.rt.qualified,
                 reason=problem.reason,

@@ -39,6 +39,16 @@ from ararat.kube.resources import of as resource_of
 from controller.keys import MasterKey
 
 
+class NotOwner(AccessDenied):
+    """The location is another cluster's to write."""
+
+    default_reason = "NotOwner"
+
+    def __init__(self, message: str, *, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
 @dataclass(frozen=True)
 class OpenLocation:
     """A location that was proven to be the one it says it is."""
@@ -182,11 +192,11 @@ class Locations:
         master = await self._master_for(resource, file)
         if file.owner != self._cluster_uid and not resource.read_only:
             if resource.metadata.annotations.get(TAKE_OVER) != file.owner:
-                raise AccessDenied(
+                raise NotOwner(
                     f"location {resource.name} belongs to cluster {file.owner}: set accessMode to "
                     f"ReadOnly, or run `ararat location take-over {resource.name}` if that cluster "
                     "no longer writes to it",
-                    reason="NotOwner",
+                    owner=file.owner,
                 )
             file = file.model_copy(update={"owner": self._cluster_uid})
             await store.put(layout.LOCATION, file.encode(), if_match=info.etag)

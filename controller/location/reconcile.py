@@ -26,7 +26,7 @@ from ararat.kube.events import EventRecorder
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from controller.context import Context
-from controller.location.open import OpenLocation, first_error
+from controller.location.open import NotOwner, OpenLocation, first_error
 from controller.location.sync import (
     awaits_status,
     backup_from_manifest,
@@ -83,7 +83,8 @@ class LocationReconciler:
             await self._claim_identity(raw, location)
             count, problems = await self._sync(location)
         except AraratError as exc:
-            await self._unavailable(raw, reason=exc.reason, message=exc.message)
+            owner = exc.owner if isinstance(exc, NotOwner) else None
+            await self._unavailable(raw, reason=exc.reason, message=exc.message, owner=owner)
             return _UNAVAILABLE_RETRY_SECONDS
         await self._available(raw, location, count=count, problems=problems)
         return float(resource.spec.sync_period_seconds)
@@ -125,7 +126,9 @@ class LocationReconciler:
             self._context.api, _TYPE, raw, {**status, "message": problems[0] if problems else None}
         )
 
-    async def _unavailable(self, raw: dict[str, Any], *, reason: str, message: str) -> None:
+    async def _unavailable(
+        self, raw: dict[str, Any], *, reason: str, message: str, owner: str | None = None
+    ) -> None:
         old = (raw.get("status") or {}).get("phase")
         name = raw["metadata"]["name"]
         if old != LocationPhase.UNAVAILABLE.value:
@@ -142,16 +145,14 @@ class LocationReconciler:
             reason=reason,
             message=message,
         )
-        await patch_status(
-            self._context.api,
-            _TYPE,
-            raw,
-            {
-                "phase": LocationPhase.UNAVAILABLE.value,
-                "message": message,
-                "conditions": [c.to_dict() for c in conditions],
-            },
-        )
+        status = {
+            "phase": LocationPhase.UNAVAILABLE.value,
+            "message": message,
+            "conditions": [c.to_dict() for c in conditions],
+        }
+        if owner is not None:  # whom `ararat location take-over` takes it from
+            status["owner"] = owner
+        await patch_status(self._context.api, _TYPE, raw, status)
 
     async def _sync(self, location: OpenLocation) -> tuple[int, list[str]]:
         """Make objects follow the location. Returns backups seen, and what was wrong."""

@@ -35,7 +35,10 @@ async def stop_jobs(look: Look) -> int:
                     "message": f"no agent on node {job.spec.node} could answer",
                     "completionTime": utcnow().isoformat(),
                 }
-                await patch_status(context.api, JOBS, raw, status)
+                # Only if it is still as it was: an agent may just have ended it.
+                await patch_status(
+                    context.api, JOBS, raw, status, resource_version=job.metadata.resource_version
+                )
     return left
 
 

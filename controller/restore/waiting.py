@@ -24,6 +24,8 @@ from .units import PodVolume, Unit
 
 #: Seconds that each step may take before it is called a cause.
 _SCHEDULING = 15.0
+#: A scheduler's first word about a new pod is often taken back within a second or two.
+_SETTLING = 5.0
 _STARTING = 30.0
 _PICKING_UP = 45.0
 
@@ -119,6 +121,8 @@ def _unscheduled(
     age: float,
     said: Warnings,
 ) -> Failure | None:
+    if age < _SETTLING:
+        return None
     event = None
     if unit.claim is not None:
         event = said.get(("PersistentVolumeClaim", pod.namespace, unit.claim.name))

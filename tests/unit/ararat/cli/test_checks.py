@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from ararat import keys
-from ararat.cli import checks, keyring, locations, objects, remote, version
+from ararat.cli import checks, keyring, objects, remote, version
 from ararat.errors import InvalidSpec, NotFound
 from tests.unit.ararat.cli.builders import NOW, available, backup, location
 
@@ -131,19 +131,6 @@ def test_owned_locations():
     there = [location("b", owner="me"), location("a", owner="me"), location("c", owner="you")]
     assert keyring.owned(there, "me") == ["a", "b"]
     assert keyring.owned(there, "nobody") == []
-
-
-def test_owner_of_a_location_that_was_never_available():
-    condition = {
-        "type": "Available",
-        "status": "False",
-        "reason": "NotOwner",
-        "message": "location x belongs to cluster 1b4e28ba-2fa1: set accessMode to ReadOnly",
-        "lastTransitionTime": "2026-11-22T21:28:00Z",
-    }
-    found = location(phase="Unavailable", conditions=[condition])
-    assert locations._owner_in_condition(found) == "1b4e28ba-2fa1"
-    assert locations._owner_in_condition(location()) == ""
 
 
 def deployment(image: str, **labels: str) -> dict[str, object]:
