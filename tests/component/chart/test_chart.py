@@ -297,7 +297,8 @@ def test_webhooks_are_those_the_controller_serves():
         assert found["webhooks"] == configuration["webhooks"]
     _, container, env = pod_of(one(objects, "Deployment"))
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert service["spec"]["ports"] == [{"name": "webhook", "port": 443, "targetPort": "webhook"}]
+    port = {"name": "webhook", "port": 443, "targetPort": "webhook", "protocol": "TCP"}
+    assert service["spec"]["ports"] == [port]
     assert env["ARARAT_WEBHOOK_SERVICE"] == name
     assert env["ARARAT_WEBHOOK_PORT"] == str(ports["webhook"])
     labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
