@@ -169,8 +169,13 @@ def _needs_follow(holder: PodVolume, unit: Unit, leader: str) -> bool:
 
 def _name(restore: Restore, unit: Unit, holder: PodVolume) -> str:
     attempt = sum(1 for job in unit.jobs if holder.is_of(job))
-    parts = [restore.name, holder.volume, str(attempt or ""), holder.pod.uid, restore.uid]
-    return naming.object_name(*parts)
+    return naming.object_name(
+        restore.name,
+        holder.pod.name,
+        holder.volume,
+        str(attempt or ""),
+        unique=(holder.pod.uid, restore.uid),
+    )
 
 
 def build_job(

@@ -12,8 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ararat.blob.errors import StoreUnreachable
+
 #: Calls that only look.
 _READS = frozenset({"get", "list", "pages", "discover", "server_version", "head", "read", "now"})
+_DYING_SECONDS = 2.0
 _NOT_COUNTED = frozenset({"watch", "pages", "close", "list_directories"})
 
 
@@ -38,8 +41,10 @@ class Killer:
         if self.after:
             await work()
         self.fired.set()
-        await asyncio.Event().wait()
-        return None
+        # Who made the call is cancelled in a moment. The REST server's handlers are not: they are
+        # waited for, and what they wait for must come to an end.
+        await asyncio.sleep(_DYING_SECONDS)
+        raise StoreUnreachable("killed")
 
 
 class Killed:
