@@ -191,7 +191,7 @@ class Transport:
             self._rest.pool_manager = self._rest._create_pool_manager()
         async with self._rest.pool_manager.ws_connect(
             self._url(path, query),
-            headers=await self._headers(),
+            headers={**await self._headers(), "Accept": "*/*"},
             protocols=(protocol,),
             # Keeps silent commands alive through load balancers. Long, because a slow reader
             # leaves the answer to a ping waiting behind data.

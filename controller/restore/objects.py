@@ -19,7 +19,7 @@ from . import results
 from .create import Creator, Outcome
 from .filling import step
 from .pipeline import Pipeline, Tally
-from .plan import Action, Plan
+from .plan import Plan
 from .progress import STATUS_LIMIT, count_objects, unique
 from .run import Look
 
@@ -34,7 +34,6 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
         context.api,
         look.restore.uid,
         served={rt.qualified: rt for rt in (await context.api.discover()).resources},
-        own_namespaces=_made_namespaces(plan),
     )
     pipeline = Pipeline(
         context.api,
@@ -110,14 +109,6 @@ async def _tick(look: Look, location: OpenLocation, tally: Tally) -> None:
                 await step(look, location)
         except AraratError as exc:
             look.log.warning("will try again", reason=exc.reason, message=exc.message)
-
-
-def _made_namespaces(plan: Plan) -> frozenset[str]:
-    return frozenset(
-        item.name
-        for item in plan.items
-        if item.resource == "namespaces" and item.action is Action.CREATE
-    )
 
 
 def _failures(tally: Tally) -> list[Failure]:

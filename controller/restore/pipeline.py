@@ -108,8 +108,18 @@ class Pipeline:
             if resource == "customresourcedefinitions.apiextensions.k8s.io":
                 await self._established(items)
             if resource == "namespaces":
+                self._creator.own_namespaces = self._made(items)
                 await self._label()
         return True
+
+    def _made(self, items: Iterable[Item]) -> frozenset[str]:
+        """The namespaces that this restore made, now or before it was interrupted."""
+        others = {
+            result.item.name
+            for result in self.tally.results
+            if result.item.resource == "namespaces" and result.outcome is not Outcome.CREATED
+        }
+        return frozenset(item.name for item in items if item.name not in others)
 
     async def _step(self, items: Iterable[Item]) -> None:
         queue = iter(items)

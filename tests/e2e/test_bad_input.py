@@ -114,7 +114,7 @@ def test_restoring_over_a_namespace_that_exists_says_what_was_left_alone(
     objects = found["status"]["objects"]
     assert objects["leftAlone"] > 0
     assert _everything(tools, app.namespace) == everything
-    assert objects.get("created", 0) == 0, objects
+    assert objects.get("created", 0) == 0, tools.ararat("restore", "logs", restore).said
     assert not any(walk.differences(app.walks()[claim]) for claim, walk in before.items())
 
 

@@ -34,6 +34,21 @@ def test_the_columns_say_phase_and_progress(
         assert any(unit in row["PROGRESS"] for unit in ("B", "%")), row
 
 
+def test_logs_and_coverage_reach_a_person_with_nothing_but_a_kubeconfig(
+    tools: Tools, new_workload: Callable[..., Workload]
+) -> None:
+    app = new_workload("told", replicas=1, fill="--large 0 --small 20")
+    backup = f"{app.namespace}-kept"
+    tools.ararat("backup", "create", backup, "--include-namespaces", app.namespace, "--wait")
+
+    log = tools.ararat("backup", "logs", backup).said
+    assert "backup began" in log, log
+    assert f"{app.namespace}/parts-0/data" in log, log
+    described = tools.ararat("backup", "describe", backup).said
+    assert "parts-0" in described, described
+    assert "BackedUp" in described or "backed up" in described, described
+
+
 def _tables(printed: str) -> list[dict[str, str]]:
     """The rows of kubectl's tables, cut at the columns of their headers."""
     rows: list[dict[str, str]] = []
