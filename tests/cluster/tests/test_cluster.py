@@ -22,10 +22,7 @@ from tests.cluster.leftovers import leftovers
 
 ROOT = Path(__file__).parents[3]
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a local cluster needs root"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.timeout(600)
 
 Object = dict[str, Any]
 

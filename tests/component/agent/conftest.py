@@ -21,12 +21,11 @@ from tests.component.agent.world import World
 CRDS = Path(__file__).parents[3] / "charts/ararat/crds"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
-        return
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="makes mounts, so it needs root"))
+@pytest.fixture(scope="session", autouse=True)
+def root() -> None:
+    """What cannot run fails and says why."""
+    if os.geteuid() != 0:
+        pytest.fail("these tests make mounts: run them as root")
 
 
 @pytest.fixture(scope="session")
