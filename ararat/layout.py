@@ -29,6 +29,11 @@ def backup_begin(backup: str) -> str:
     return f"{_backup(backup)}/begin.json"
 
 
+def backup_plan(backup: str) -> str:
+    """What the backup set out to do; written before anything is done."""
+    return f"{_backup(backup)}/plan.json.gz"
+
+
 def backup_manifest(backup: str) -> str:
     return f"{_backup(backup)}/manifest.json"
 

@@ -55,24 +55,20 @@ async def claim_name(
         raise taken from exc
 
 
-def _plan_name(backup: Backup) -> str:
-    return f"{layout.BACKUPS}/{backup.name}/plan.json.gz"
-
-
 async def write_plan(location: OpenLocation, backup: Backup, plan: BackupPlan) -> BackupPlan:
     """Keep the plan; returns the one that stands, which a killed controller may have left."""
     standing = await read_plan(location, backup)
     if standing is not None:
         return standing
     data = gzip.compress(json.dumps(plan.to_dict(), ensure_ascii=False).encode(), mtime=0)
-    await location.store.put(_plan_name(backup), data)
+    await location.store.put(layout.backup_plan(backup.name), data)
     return plan
 
 
 async def read_plan(location: OpenLocation, backup: Backup) -> BackupPlan | None:
     """The plan of this very backup, if it was kept."""
     try:
-        data = await location.store.get(_plan_name(backup))
+        data = await location.store.get(layout.backup_plan(backup.name))
     except NotFound:
         return None
     try:

@@ -137,7 +137,9 @@ def _kinds(
                     f"{field}: neither the backup nor the cluster has a kind called {word!r}",
                     reason="UnknownResource",
                 )
-    included = {word.lower() for word in selection.included_resources} - {"*"}
+    included = {word.lower() for word in selection.included_resources}
+    if "*" in included:
+        included = set()
     excluded = {word.lower() for word in selection.excluded_resources}
     return frozenset(
         resource
