@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ararat.kube import KubeApi, connect
 from ararat.restic.version import VARIABLE
-from tests.cluster.api import ApiError
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.toolchain import restic as toolchain
 from tests.component.agent.engine import FakeEngine
 from tests.component.agent.real import prepare_real
 from tests.component.agent.world import World
-
-CRDS = Path(__file__).parents[3] / "charts/ararat/crds"
+from tests.component.our_kinds import serving_our_kinds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,26 +27,8 @@ def root() -> None:
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for file in sorted(CRDS.glob("*.yaml")):
-            running.api.create(path, yaml.safe_load(file.read_text()))
-        for file in sorted(CRDS.glob("*.yaml")):
-            plural = yaml.safe_load(file.read_text())["spec"]["names"]["plural"]
-            running.apiserver.wait_until(
-                lambda plural=plural: _served(running, plural),  # type: ignore[misc]
-                timeout=30,
-                what=f"{plural} to be served",
-            )
+    with serving_our_kinds() as running:
         yield running
-
-
-def _served(control_plane: ControlPlane, plural: str) -> bool:
-    try:
-        control_plane.api.get(f"/apis/ararat.dev/v1alpha1/{plural}")
-    except ApiError:
-        return False
-    return True
 
 
 @pytest.fixture

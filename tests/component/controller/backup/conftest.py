@@ -9,41 +9,20 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ararat.kube import KubeClient, connect
 from ararat.restic.version import VARIABLE
-from tests.cluster.api import ApiError
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.toolchain import restic as toolchain
+from tests.component.our_kinds import serving_our_kinds
 
 from .world import World
-
-CRDS = Path(__file__).parents[4] / "charts/ararat/crds"
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    plurals = []
-    with ControlPlane() as running:
-        for file in sorted(CRDS.glob("*.yaml")):
-            crd = yaml.safe_load(file.read_text())
-            plurals.append(crd["spec"]["names"]["plural"])
-            running.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        running.apiserver.wait_until(
-            lambda: all(_served(running, plural) for plural in plurals),
-            timeout=30,
-            what="our kinds to be served",
-        )
+    with serving_our_kinds() as running:
         yield running
-
-
-def _served(control_plane: ControlPlane, plural: str) -> bool:
-    try:
-        control_plane.api.get(f"/apis/ararat.dev/v1alpha1/{plural}")
-    except ApiError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session", autouse=True)
