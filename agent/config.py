@@ -41,6 +41,13 @@ class AgentConfig:
     """How long a volume may still be on its way (attach, mount) before a job fails for it."""
     retry_seconds: float = 15.0
     """Before the second attempt of a job; longer before each further one."""
+    reserve_seconds: float = 900.0
+    """How long slots are kept for jobs that nobody releases. Longer than any hook may run
+    (hooks.maxFreeze is 600), short enough that a controller that died costs one quarter of an
+    hour."""
+    group_settle_seconds: float = 1.0
+    """The controller makes the jobs of a pod one after the other: a group that grew so recently is
+    not taken to be whole."""
     progress_seconds: float = 2.0
     """Between two progress writes of a job; chosen by cluster size, since the API server pays."""
     minimum_free_bytes: int = 256 * 1024 * 1024

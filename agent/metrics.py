@@ -47,6 +47,11 @@ class AgentMetrics:
             ("kind",),
             registry=registry,
         )
+        self.reserved = Gauge(
+            "ararat_agent_reserved_jobs",
+            "Held jobs whose slots are kept for them until they are released.",
+            registry=registry,
+        )
         self.oldest = Gauge(
             "ararat_agent_oldest_queued_seconds",
             "Age of the oldest job that waits for a slot.",

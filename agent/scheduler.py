@@ -33,7 +33,7 @@ from .events import JobEvents
 from .leaders import Leaders
 from .metrics import AgentMetrics
 from .progress import ProgressMeter
-from .queue import JobKind, Limits, Waiting, startable
+from .queue import JobKind, Limits, Plan, Waiting, expired, plan
 from .record import JobLost, JobRecord
 from .runner import JobRun, Record, RunEnd
 
@@ -42,6 +42,8 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 5.0
 #: Between two sentences about a job that waits.
 _SAY_SECONDS = 10.0
+#: Phases of jobs that could run, and do not.
+_IDLE = (JobPhase.NEW, JobPhase.HELD, JobPhase.RESERVED)
 
 
 class Scheduler:
@@ -67,6 +69,8 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: dict[str, tuple[JobRun, Waiting]] = {}
         self._settling: set[str] = set()
+        #: Phases that are being written for held jobs; the look takes them as written.
+        self._marking: dict[str, JobPhase] = {}
         self._first_seen: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
         self._said: dict[str, tuple[str, float]] = {}
@@ -130,8 +134,11 @@ class Scheduler:
             if uid in self._runs or uid in self._settling:
                 continue
             if self._ready(entry, now):
-                waiting.append((_waiting(entry.job), entry))
-        self._start(waiting, now)
+                phase = self._marking.get(uid, entry.job.status.phase)
+                waiting.append((_waiting(entry.job, phase), entry))
+        self._leave_forming_groups(waiting, now)
+        self._return_slots(waiting)
+        self._act(waiting, now)
 
     def _ready(self, entry: Entry, now: float) -> bool:
         """Whether the job could start now; says why not, or settles it."""
@@ -151,6 +158,8 @@ class Scheduler:
             case Wait(message=message):
                 self._say(entry, message, now)
                 return False
+            case End() if job.uid in self._marking:
+                return False
             case End():
                 self._spawn(self._settle(entry, step), job)
                 return False
@@ -158,22 +167,65 @@ class Scheduler:
                 return self._not_before.get(job.uid, 0.0) <= now
         return False
 
-    def _start(self, waiting: list[tuple[Waiting, Entry]], now: float) -> None:
+    def _act(self, waiting: list[tuple[Waiting, Entry]], now: float) -> None:
         entries = {job.uid: entry for job, entry in waiting}
-        chosen: list[Waiting] = []
+        chosen = Plan()
         if self.trouble is None:
             config = self._context.config
-            chosen = startable(
+            chosen = plan(
                 [job for job, _ in waiting],
                 [job for _, job in self._runs.values()],
                 Limits(node=config.concurrency, repository=config.repository_concurrency),
             )
-        for job in chosen:
-            self._launch(job, entries.pop(job.uid))
+        for job in chosen.start:
+            if job.uid not in self._marking:
+                self._launch(job, entries.pop(job.uid))
+        for job in chosen.reserve:
+            self._mark(entries[job.uid], _reserved())
+        for job in chosen.hold:
+            if entries[job.uid].job.status.phase is not JobPhase.HELD:
+                self._mark(entries[job.uid], _held("Waits for slots for all volumes of its pod."))
         for uid, entry in entries.items():
-            if entry.job.status.phase is JobPhase.NEW and uid not in self._not_before:
-                self._say(entry, self.trouble or "Waits for a free slot on its node.", now)
+            phase = self._marking.get(uid, entry.job.status.phase)
+            if self.trouble is not None and phase in _IDLE:
+                self._say(entry, self.trouble, now)
+            elif phase is JobPhase.NEW and uid not in self._not_before:
+                self._say(entry, "Waits for a free slot on its node.", now)
         self._count([job for job, _ in waiting if job.uid in entries])
+
+    def _leave_forming_groups(self, waiting: list[tuple[Waiting, Entry]], now: float) -> None:
+        """Takes out groups that may still be growing, and looks again when they are whole."""
+        settle = self._context.config.group_settle_seconds
+        since: dict[str, float] = {}
+        for job, _ in waiting:
+            if job.hold and not job.reserved:
+                since[job.group] = max(since.get(job.group, 0.0), self._first_seen[job.uid])
+        forming = {g: settle - (now - at) for g, at in since.items() if now - at < settle}
+        if not forming:
+            return
+        waiting[:] = [
+            (job, entry)
+            for job, entry in waiting
+            if job.reserved or not job.hold or job.group not in forming
+        ]
+        asyncio.get_running_loop().call_later(min(forming.values()), self._poked.set)
+
+    def _return_slots(self, waiting: list[tuple[Waiting, Entry]]) -> None:
+        """Takes back what nobody came for: a controller that died must not keep a node idle."""
+        entries = {job.uid: entry for job, entry in waiting}
+        limit = self._context.config.reserve_seconds
+        since = {
+            uid: (utcnow() - entry.job.status.reserved_time).total_seconds()
+            for uid, entry in entries.items()
+            if isinstance(entry.job, PodVolumeBackup)
+            and entry.job.status.reserved_time is not None
+            and uid not in self._marking
+        }
+        late = {job.uid for job in expired([job for job, _ in waiting], since, limit=limit)}
+        for uid in late:
+            message = f"Gave its slot back: it was not released within {limit:.0f} s."
+            self._mark(entries[uid], _held(message, reason="ReservationExpired"))
+        waiting[:] = [(job, entry) for job, entry in waiting if job.uid not in late]
 
     def _stop_runs(self) -> None:
         for run, _ in list(self._runs.values()):
@@ -209,6 +261,26 @@ class Scheduler:
         self._measure(run, end)
         await greeting
         await self._events.ended(run.record.job, pod, end)
+
+    def _mark(self, entry: Entry, status: dict[str, Any]) -> None:
+        """Writes that a held job has slots, or has none."""
+        if entry.job.uid not in self._marking:
+            self._marking[entry.job.uid] = JobPhase(status["phase"])
+            self._spawn(self._write_mark(entry, status), entry.job)
+
+    async def _write_mark(self, entry: Entry, status: dict[str, Any]) -> None:
+        record = self._record(entry)
+        try:
+            await record.update(status)
+            _log.info("job.marked", phase=status["phase"], group=record.raw["spec"].get("group"))
+        except JobLost as error:
+            _log.info("job.lost", cause=error.message)
+        except AraratError as error:
+            _log.error("job.not_written", reason=error.reason, cause=error.message)
+        finally:
+            self._book.remember(record.raw)
+            self._marking.pop(entry.job.uid, None)
+            self._poked.set()
 
     async def _settle(self, entry: Entry, step: End) -> None:
         """Ends a job that never ran here."""
@@ -285,6 +357,7 @@ class Scheduler:
                 sum(job.kind is kind for _, job in self._runs.values())
             )
             self._metrics.queued.labels(kind.value).set(sum(job.kind is kind for job in waiting))
+        self._metrics.reserved.set(sum(job.reserved for job in waiting))
         oldest = min((job.created for job in waiting), default=None)
         self._metrics.oldest.set((utcnow() - oldest).total_seconds() if oldest else 0.0)
 
@@ -311,20 +384,46 @@ def _kind(job: NodeJob) -> JobKind:
     return JobKind.BACKUP if isinstance(job, PodVolumeBackup) else JobKind.RESTORE
 
 
-def _waiting(job: NodeJob) -> Waiting:
+def _waiting(job: NodeJob, phase: JobPhase) -> Waiting:
+    """The job as the queue sees it; ``phase`` as it is or is being written."""
     claim = job.spec.claim
     if claim is not None:
         subject = f"claim {job.spec.pod.namespace}/{claim.name}"
     else:
         subject = f"pod {job.spec.pod.uid}/{job.spec.volume}"
+    created = job.metadata.creation_timestamp or utcnow()
+    group, hold = "", False
+    if isinstance(job, PodVolumeBackup):
+        hold = job.spec.hold
+        # One name may be used by two Backups; a held job without a group is one by itself.
+        group = f"{job.spec.backup_uid}/{job.spec.group}" if job.spec.group else job.uid
+        if phase is JobPhase.HELD and job.status.reserved_time is not None:
+            # It had its turn and did not use it: to the end of the queue.
+            created = max(created, job.status.reserved_time)
     return Waiting(
         uid=job.uid,
         name=job.name,
         kind=_kind(job),
-        created=job.metadata.creation_timestamp or utcnow(),
+        created=created,
         repository=f"{job.spec.repository.location}/{job.spec.repository.directory}",
         subject=subject,
+        group=group,
+        hold=hold,
+        reserved=phase is JobPhase.RESERVED,
     )
+
+
+def _reserved() -> dict[str, Any]:
+    return {
+        "phase": JobPhase.RESERVED.value,
+        "reservedTime": utcnow().isoformat(),
+        "reason": None,
+        "message": "Its slot is kept; it starts as soon as it is released.",
+    }
+
+
+def _held(message: str, *, reason: str | None = None) -> dict[str, Any]:
+    return {"phase": JobPhase.HELD.value, "reason": reason, "message": message}
 
 
 def _log_fields(job: NodeJob) -> dict[str, str]:

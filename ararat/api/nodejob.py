@@ -13,6 +13,10 @@ from .base import Model, Resource, Status
 
 class JobPhase(StrEnum):
     NEW = "New"
+    #: ``spec.hold`` is set, and the slots for its whole group are not free yet.
+    HELD = "Held"
+    #: Slots are kept for it: it starts the moment ``spec.hold`` is taken back.
+    RESERVED = "Reserved"
     IN_PROGRESS = "InProgress"
     COMPLETED = "Completed"
     FAILED = "Failed"
@@ -120,10 +124,21 @@ class PodVolumeBackupSpec(Model):
     no_progress_seconds: int = Field(
         default=900, ge=10, description="Seconds without progress after which the run is ended."
     )
+    hold: bool = Field(
+        default=False,
+        description="Reserve a slot and wait; the job runs when this is set to false.",
+    )
+    group: str = Field(
+        default="",
+        description="Jobs of one group (all of one hooked pod) get their slots together or not.",
+    )
     cancel: bool = Field(default=False, description="End the job.")
 
 
 class PodVolumeBackupStatus(NodeJobStatus):
+    reserved_time: datetime | None = Field(
+        default=None, description="When slots were last reserved for a held job."
+    )
     snapshot_id: str | None = Field(default=None, description="Full ID of the snapshot.")
     summary: BackupSummary | None = Field(default=None, description="restic's own summary.")
     root: RootMetadata | None = Field(default=None, description="The volume's root directory.")

@@ -101,7 +101,7 @@ def _of_state(
 ) -> Row:
     """What a job's progress says, while there is no summary."""
     complete = state.phase is JobPhase.COMPLETED
-    result = "Waiting" if state.phase is JobPhase.NEW else str(state.phase)
+    result = "Waiting" if state.phase in (JobPhase.NEW, JobPhase.HELD) else str(state.phase)
     return Row(
         id=state.id,
         claim=job.spec.claim.name if job.spec.claim else "",

@@ -17,6 +17,8 @@ _BAR = 16
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _STYLES = {
     JobPhase.NEW: "dim",
+    JobPhase.HELD: "dim",
+    JobPhase.RESERVED: "cyan",
     JobPhase.IN_PROGRESS: "cyan",
     JobPhase.COMPLETED: "green",
     JobPhase.FAILED: "bold red",
@@ -26,6 +28,8 @@ _STYLES = {
 _ORDER = (
     JobPhase.FAILED,
     JobPhase.IN_PROGRESS,
+    JobPhase.RESERVED,
+    JobPhase.HELD,
     JobPhase.NEW,
     JobPhase.CANCELLED,
     JobPhase.COMPLETED,
@@ -99,4 +103,4 @@ def _pace(volume: Volume) -> str:
 
 
 def _state(volume: Volume) -> str:
-    return "waiting" if volume.phase is JobPhase.NEW else str(volume.phase)
+    return "waiting" if volume.phase in (JobPhase.NEW, JobPhase.HELD) else str(volume.phase)

@@ -1,8 +1,9 @@
 """Order and bounds of what starts."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from agent.queue import JobKind, Limits, Waiting, order, startable
+from agent.queue import JobKind, Limits, Waiting, order, plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WIDE = Limits(node=100, repository=100)
@@ -26,8 +27,12 @@ def job(
     )
 
 
-def names(jobs: list[Waiting]) -> list[str]:
+def names(jobs: Iterable[Waiting]) -> list[str]:
     return [found.name for found in jobs]
+
+
+def startable(waiting: list[Waiting], running: list[Waiting], limits: Limits) -> list[Waiting]:
+    return list(plan(waiting, running, limits).start)
 
 
 def test_restores_first_then_age_then_name():

@@ -64,6 +64,8 @@ def test_the_job_of_a_volume() -> None:
         "host": "cl/wp/pvc/data",
         "ignoreCtime": True,
         "noProgressSeconds": 60,
+        "hold": False,
+        "group": "",
         "cancel": False,
     }
     assert PodVolumeBackup.parse(made).spec.claim == ClaimReference(name="data", uid="c1")
