@@ -8,9 +8,11 @@ their own timers are only for deadlines that no event announces.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -52,6 +54,10 @@ _WORKERS = 4
 log = structlog.get_logger("controller")
 
 
+#: Changes of node jobs are gathered for this long: of thousands of jobs, some change all the time.
+_GATHER_SECONDS = 0.1
+
+
 @dataclass(frozen=True)
 class _Lane:
     """One queue, who works on it, and which informers wake it by which key."""
@@ -59,6 +65,8 @@ class _Lane:
     queue: WorkQueue
     reconciler: Reconciler
     sources: tuple[tuple[Informer, Callable[[KubeObject], Iterable[str]]], ...]
+    #: As ``sources``, but what changes so often that a look at each change would be wasted.
+    busy: tuple[tuple[Informer, Callable[[KubeObject], Iterable[str]]], ...] = ()
 
 
 def label_index(label: str) -> Callable[[KubeObject], Iterable[str]]:
@@ -128,6 +136,9 @@ async def lead(context: Context) -> None:
             context.gated_pods,
         )
         lanes = _lanes(context, tasks)
+        context.locations_informer.on_change(
+            lambda change, obj, old: context.locations.changed(obj["metadata"]["name"])
+        )
         for lane in lanes:
             _connect(lane)
         for informer in informers:
@@ -166,9 +177,9 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             reconciler=BackupReconciler(context, tasks=tasks, enqueue=backups.add),
             sources=(
                 (context.backups, _own_key),
-                (context.pod_volume_backups, by_spec("backup")),
                 (context.agents, active_backups),
             ),
+            busy=((context.pod_volume_backups, by_spec("backup")),),
         ),
         _Lane(
             queue=restores,
@@ -184,19 +195,24 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
 
 
 def _connect(lane: _Lane) -> None:
-    for informer, keys_of in lane.sources:
+    for sources, delay in ((lane.sources, 0.0), (lane.busy, _GATHER_SECONDS)):
+        for informer, keys_of in sources:
+            _wake_on_change(lane.queue, informer, keys_of, delay=delay)
 
-        def wake(
-            change: str,
-            obj: KubeObject,
-            old: KubeObject | None,
-            keys_of: Callable[[KubeObject], Iterable[str]] = keys_of,
-        ) -> None:
-            del change, old
-            for key in keys_of(obj):
-                lane.queue.add(key)
 
-        informer.on_change(wake)
+def _wake_on_change(
+    queue: WorkQueue,
+    informer: Informer,
+    keys_of: Callable[[KubeObject], Iterable[str]],
+    *,
+    delay: float,
+) -> None:
+    def wake(change: str, obj: KubeObject, old: KubeObject | None) -> None:
+        del change, old
+        for key in keys_of(obj):
+            queue.add_after(key, delay)
+
+    informer.on_change(wake)
 
 
 def _own_key(obj: KubeObject) -> Iterable[str]:
@@ -210,6 +226,7 @@ def _ended(raw: KubeObject) -> bool:
 
 async def run(config: Config) -> None:
     """The process, until SIGTERM."""
+    await asyncio.to_thread(_clear, config.spool_dir)
     async with connect() as api:
         cluster_uid = await current_cluster_uid(api)
         version = await api.server_version()
@@ -241,6 +258,12 @@ async def run(config: Config) -> None:
             # Every replica serves them: followers too.
             work.append(serve_webhooks(webhook, certificate, port=config.webhook_port))
         await _until_signalled(*work)
+
+
+def _clear(spool: Path) -> None:
+    """Remove what a process that was killed left: it takes memory, and Secrets are among it."""
+    for left in spool.iterdir() if spool.is_dir() else ():
+        shutil.rmtree(left, ignore_errors=True)
 
 
 async def _until_signalled(*work: Any) -> None:

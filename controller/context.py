@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
 from controller.repository.ensure import Repositories, password_of
 from controller.runlog import RunLogs
+
+SPOOLING_AT_ONCE = 2
 
 
 @dataclass
@@ -45,6 +48,10 @@ class Context:
     locations: Locations
     repositories: Repositories
     logs: RunLogs
+    #: Backups whose API objects stand in memory-backed spool space at once.
+    spooling: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(SPOOLING_AT_ONCE), kw_only=True
+    )
     #: BackupLocations.
     locations_informer: Informer
     backups: Informer

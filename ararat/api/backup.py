@@ -130,7 +130,17 @@ class ObjectsResult(Model):
 
     directory: str = Field(default="", description="Repository directory in the location.")
     snapshot_id: str = Field(default="", description="Full ID of the snapshot.")
+    further_snapshots: list[str] = Field(
+        default=[],
+        description="Full IDs of the snapshots with the rest, where there are too many objects "
+        "for one.",
+    )
     count: int = Field(default=0, description="Objects stored.")
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """Full IDs of all snapshots, in the order in which they are to be restored."""
+        return tuple(part for part in (self.snapshot_id, *self.further_snapshots) if part)
 
 
 class Failure(Model):

@@ -7,15 +7,12 @@ restore run what they wrote.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field
 
+from ararat import sealed
 from ararat.errors import Damaged
 
 from .backup import BackupPhase, BackupSpec, CoverageCounts, Failure, ObjectsResult
@@ -100,8 +97,7 @@ class Manifest(Model):
 
     def encode(self, mac_key: bytes) -> bytes:
         """Canonical JSON with its HMAC-SHA256 in ``hmac``."""
-        body = self.to_dict()
-        return _canonical({**body, "hmac": _mac(body, mac_key)})
+        return sealed.seal(self.to_dict(), mac_key)
 
 
 def decode_manifest(data: bytes, mac_key: bytes) -> Manifest:
@@ -109,40 +105,15 @@ def decode_manifest(data: bytes, mac_key: bytes) -> Manifest:
 
     Raises Damaged: not JSON, of a newer format, or its HMAC is not ours.
     """
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise Damaged("the manifest is not readable JSON") from exc
-    if not isinstance(body, dict):
-        raise Damaged("the manifest is not a JSON object")
+    body = sealed.parse(data, what="the manifest")
     version = body.get("formatVersion")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise Damaged(
             f"the manifest has format {version}, this Ararat reads up to {FORMAT_VERSION}: upgrade",
             reason="NewerFormat",
         )
-    stated = body.pop("hmac", "")
-    if not isinstance(stated, str) or not _is_mac(stated, body, mac_key):
-        raise Damaged(
-            "the manifest's HMAC does not match: it was changed, or made under another key",
-            reason="ManifestForged",
-        )
+    body = sealed.verified(body, mac_key, what="the manifest", reason="ManifestForged")
     try:
         return Manifest.model_validate(body)
     except ValueError as exc:
         raise Damaged(f"the manifest does not have the expected fields: {exc}") from exc
-
-
-def _is_mac(stated: str, body: dict[str, Any], key: bytes) -> bool:
-    try:
-        return hmac.compare_digest(stated.encode(), _mac(body, key).encode())
-    except (UnicodeEncodeError, RecursionError):
-        return False  # half a surrogate, endless nesting: nothing that encode() has written
-
-
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _mac(body: dict[str, Any], key: bytes) -> str:
-    return hmac.new(key, _canonical(body), hashlib.sha256).hexdigest()

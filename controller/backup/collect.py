@@ -4,8 +4,10 @@ Problem: a cluster's objects, Secrets among them, must be stored without ever to
 the clear, without holding them all in memory, and without one broken API group losing the rest.
 Decision: kind by kind, page by page, each object is written to
 ``resources/<resource.group>/{cluster,namespaces/<ns>}/<name>.json`` below a memory-backed spool
-and forgotten; restic reads the tree. A kind that cannot be listed is a failure of the backup that
-names it; a group that discovery cannot reach is a warning.
+and forgotten; restic reads the tree. When the spool holds enough for one part, the part is stored,
+the spool is emptied and the listing goes on: of any number of objects, only one part stands in
+memory (docs/decisions/0008-object-parts.md). A kind that cannot be listed is a failure of the
+backup that names it; a group that discovery cannot reach is a warning.
 Limits: names longer than a file name are cut and hashed; the object itself carries its name.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,12 @@ TREE = "resources"
 #: must not leave a hole in the backup.
 _PAUSES = (1.0, 3.0, 10.0)
 _METHOD_NOT_ALLOWED = 405
+#: A file on tmpfs costs at least a page, and about as much again in the kernel.
+_PAGE = 4096
+_FILE_OVERHEAD = 1024
+#: What a listing may bring at once; a Secret may be a megabyte, and a page is held whole.
+_LIST_PAGES = {"secrets": 50, "configmaps": 100}
+_LIST_PAGE = 500
 
 
 @dataclass
@@ -67,6 +75,14 @@ def file_name(name: str) -> str:
     return f"{safe.encode()[:_NAME_BYTES].decode(errors='ignore')}~{digest(name)}"
 
 
+class _NotStored(Exception):
+    """A part could not be stored: no fault of the kind that was being listed."""
+
+    def __init__(self, error: AraratError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Collector:
     """Writes the objects of one backup below ``spool``."""
 
@@ -77,21 +93,34 @@ class Collector:
         spool: Path,
         selection: Selection,
         namespaces: Sequence[str],
-        everything: bool,
+        across: bool,
+        store: Callable[[], Awaitable[None]] | None = None,
+        part_bytes: int = 0,
     ) -> None:
+        """``store`` is called when the spool holds ``part_bytes``, and once more by the caller."""
         self._api = api
         self._spool = spool
+        self._store = store
+        self._part_bytes = part_bytes
+        #: Bytes of memory that the spool takes: zero right after a part was stored.
+        self.spooled = 0
         self._selection = selection
         self._namespaces = frozenset(namespaces)
-        #: All namespaces are meant, so objects are listed across them in one go.
-        self._everything = everything
+        #: Most namespaces are meant, so objects are listed across all of them in one go.
+        self._across = across
         self._result = Collected()
         self._needs = NeedsCollector()
         #: Claims (namespace, name) that chosen pods mount.
         self._claims: set[tuple[str, str]] = set()
 
     async def run(self, resources: Sequence[ResourceType]) -> Collected:
-        """Collect everything. Raises nothing for single kinds: see ``failures``."""
+        """Collect everything. Raises what ``store`` does, and nothing for single kinds."""
+        try:
+            return await self._collect(resources)
+        except _NotStored as exc:
+            raise exc.error from exc
+
+    async def _collect(self, resources: Sequence[ResourceType]) -> Collected:
         namespaced = [r for r in resources if r.namespaced]
         for resource in namespaced:
             await self._guard(resource, self._namespaced)
@@ -130,14 +159,14 @@ class Collector:
                 return
 
     async def _namespaced(self, resource: ResourceType) -> None:
-        scopes: Sequence[str | None] = [None] if self._everything else sorted(self._namespaces)
+        scopes: Sequence[str | None] = [None] if self._across else sorted(self._namespaces)
         for scope in scopes:
-            async for obj in self._api.list(resource, namespace=scope):
+            async for obj in self._list(resource, scope):
                 if obj["metadata"].get("namespace") in self._namespaces:
                     await self._take(resource, obj)
 
     async def _namespace_objects(self, resource: ResourceType) -> None:
-        async for obj in self._api.list(resource):
+        async for obj in self._list(resource):
             if obj["metadata"]["name"] in self._namespaces and not left_out(obj):
                 # A namespace comes along with its objects, whatever labels they were chosen by.
                 await self._write(resource, obj)
@@ -145,7 +174,7 @@ class Collector:
     async def _cluster(self, resource: ResourceType) -> None:
         every = self._selection.include_cluster_resources is True
         needs = self._needs.needs()
-        async for obj in self._api.list(resource):
+        async for obj in self._list(resource):
             # What the chosen ones need comes along whatever its labels are, but not against its
             # owner's will.
             if every:
@@ -156,6 +185,12 @@ class Collector:
                 await self._write(resource, obj)
                 if subjects_of(obj):
                     self._needs.add_role(obj)
+
+    def _list(
+        self, resource: ResourceType, namespace: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        page = _LIST_PAGES.get(resource.qualified, _LIST_PAGE)
+        return self._api.list(resource, namespace=namespace, page=page)
 
     async def _take(self, resource: ResourceType, obj: dict[str, Any]) -> None:
         metadata = obj["metadata"]
@@ -178,10 +213,19 @@ class Collector:
         obj.setdefault("kind", resource.kind)
         (obj.get("metadata") or {}).pop("managedFields", None)
         path = self._spool / object_path(resource, obj)
+        content = json.dumps(obj, sort_keys=True, ensure_ascii=False).encode()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(json.dumps(obj, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+        path.write_bytes(content)
         self._result.count += 1
-        if self._result.count % 200 == 0:
+        self.spooled += -(-len(content) // _PAGE) * _PAGE + _FILE_OVERHEAD
+        if self._store is not None and self.spooled >= self._part_bytes:
+            try:
+                await self._store()
+            except AraratError as exc:
+                raise _NotStored(exc) from exc
+            empty(self._spool)
+            self.spooled = 0
+        elif self._result.count % 200 == 0:
             await asyncio.sleep(0)  # let the others run: writes to memory do not yield
 
 
@@ -195,5 +239,8 @@ def ordered_for_needs(resources: Sequence[ResourceType]) -> list[ResourceType]:
     return sorted(resources, key=lambda r: (not r.namespaced, r.qualified not in first))
 
 
-def clear(spool: Path) -> None:
+def empty(spool: Path) -> None:
+    """An empty tree: of no objects, too, there is a snapshot."""
     shutil.rmtree(spool, ignore_errors=True)
+    spool.mkdir(parents=True, mode=0o700)
+    (spool / TREE).mkdir(mode=0o700)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import ararat
@@ -9,12 +10,13 @@ from ararat.api import Backup, PodVolumeBackup
 from ararat.api.backup import BackupPhase, BackupStatus, ObjectsResult
 from ararat.api.base import ConditionStatus, utcnow, with_condition
 from ararat.api.manifest import Manifest, ManifestRepository, ManifestVolume
+from ararat.concurrency import for_each
 from ararat.errors import Damaged
 from ararat.human import plural, size
 from ararat.restic.models import Access
 from ararat.restic.session import open_repository
 from controller.backup import store
-from controller.backup.jobs import job_name, sum_progress
+from controller.backup.jobs import job_name
 from controller.backup.outcome import (
     STATUS_LIMIT,
     conclude,
@@ -28,6 +30,9 @@ from controller.context import Context
 from controller.location.open import OpenLocation
 from controller.repository.ensure import password_of
 
+#: Repositories whose snapshots are listed at once: a restic process each.
+_LISTED_AT_ONCE = 4
+
 
 async def commit(
     look: Look,
@@ -40,28 +45,38 @@ async def commit(
     Raises Damaged where the API objects' snapshot is not there: without it there is no backup.
     """
     context, backup, log = look.context, look.backup, look.log
-    volumes = [
-        volume_result(v, jobs.get(job_name(backup, v)), cluster_uid=context.cluster_uid)
-        for v in plan.volumes
-    ]
+    findings = await store.read_findings(location, backup) or store.Findings(
+        backup_uid=backup.uid,
+        failures=backup.status.failures,
+        warnings=backup.status.warnings,
+    )
+    volumes = []
+    for volume in plan.volumes:
+        job = jobs.get(job_name(backup, volume))
+        volumes.append(volume_result(volume, job, cluster_uid=context.cluster_uid))
+        await asyncio.sleep(0)  # ten thousand models take seconds, and others have deadlines
     objects = backup.status.objects or ObjectsResult()
     repositories = await _repositories(context, location, volumes)
-    listed = {
-        repository.directory: await _listed(context, location, backup, repository)
-        for repository in repositories
-    }
-    if objects.snapshot_id not in listed.get(objects.directory, ()):
-        raise Damaged(
-            f"the snapshot of the API objects ({objects.snapshot_id}) is not in its repository",
-            reason="SnapshotMissing",
-        )
+    listed: dict[str, frozenset[str]] = {}
+
+    async def list_one(repository: ManifestRepository) -> None:
+        listed[repository.directory] = await _listed(context, location, backup, repository)
+
+    await for_each(repositories, list_one, at_once=_LISTED_AT_ONCE)
+    stored = listed.get(objects.directory, frozenset())
+    for snapshot in objects.snapshots or ("none",):
+        if snapshot not in stored:
+            raise Damaged(
+                f"the snapshot of the API objects ({snapshot}) is not in its repository",
+                reason="SnapshotMissing",
+            )
     for lost in missing_snapshots(volumes, listed):
         log.error("snapshot missing", volume=lost.id, snapshot=lost.snapshot_id)
         volumes[volumes.index(lost)] = without_snapshot(lost)
     outcome = conclude(
         volumes,
-        objects_failures=backup.status.failures,
-        warnings=backup.status.warnings,
+        objects_failures=findings.failures,
+        warnings=findings.warnings,
     )
     manifest = Manifest(
         ararat_version=ararat.__version__,
@@ -90,7 +105,10 @@ async def commit(
         stored=size(outcome.bytes_stored),
     )
     await store.write_run(
-        location, backup, log=log.encode(), results={"manifest": manifest.to_dict()}
+        location,
+        backup,
+        log=log.encode(),
+        results={"findings": findings.to_dict(), "manifest": manifest.to_dict()},
     )
     return await store.commit(location, manifest)
 
@@ -101,7 +119,7 @@ async def finish(look: Look, manifest: Manifest) -> None:
     outcome = conclude(manifest.volumes, objects_failures=(), warnings=())
     good = manifest.phase is BackupPhase.COMPLETED
     message = _message(manifest)
-    jobs = look.jobs().values()
+    jobs = look.jobs()
     status = BackupStatus(
         phase=manifest.phase,
         start_time=manifest.start_time,
@@ -111,7 +129,7 @@ async def finish(look: Look, manifest: Manifest) -> None:
         namespace_count=len(manifest.namespaces),
         coverage=manifest.coverage,
         objects=manifest.objects,
-        progress=sum_progress(jobs) if jobs else backup.status.progress,
+        progress=jobs.progress if jobs else backup.status.progress,
         bytes_processed=outcome.bytes_processed,
         bytes_stored=outcome.bytes_stored,
         failures=manifest.failures[:STATUS_LIMIT],

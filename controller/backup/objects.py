@@ -7,7 +7,11 @@ which a snapshot found again by its tags could not tell.
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ararat.api import Backup
 from ararat.api.backup import Failure, ObjectsResult
@@ -18,9 +22,12 @@ from controller.location.open import OpenLocation
 from controller.repository.ensure import password_of
 from controller.runlog import RunLog
 
-from .collect import TREE, Collector, clear, ordered_for_needs
+from .collect import Collector, empty, ordered_for_needs
 from .plan import BackupPlan
 from .selection import match_resources
+
+#: Memory that the objects of one part may take. Restic is needed once a part, about a second each.
+PART_BYTES = 48 << 20
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,21 @@ class ObjectsOutcome:
 async def store_objects(
     context: Context, location: OpenLocation, backup: Backup, plan: BackupPlan, log: RunLog
 ) -> ObjectsOutcome:
-    """List, lay out, store. Raises the errors of API, store and restic."""
+    """List, lay out, store, part by part. Raises the errors of API, store and restic."""
+    async with context.spooling:
+        return await _store_objects(context, location, backup, plan, log)
+
+
+async def _store_objects(
+    context: Context, location: OpenLocation, backup: Backup, plan: BackupPlan, log: RunLog
+) -> ObjectsOutcome:
     current = await context.repositories.objects(location)
-    tags = ("ararat", f"backup={backup.uid}", "objects")
+    parts: list[str] = []
+    added = 0
+    # Of this attempt alone: a former leader in the same container may be on its way out.
+    spool = Path(
+        await asyncio.to_thread(tempfile.mkdtemp, prefix="objects-", dir=context.spool_dir)
+    )
     async with open_repository(
         store=location.store,
         directory=current.directory,
@@ -46,12 +65,17 @@ async def store_objects(
         cache_dir=context.cache_dir,
         scratch_dir=context.scratch_dir,
     ) as restic:
-        host = f"{context.cluster_uid}/objects"
-        spool = context.spool_dir / backup.uid
-        clear(spool)
-        spool.mkdir(parents=True, mode=0o700)
-        (spool / TREE).mkdir()  # of no objects, too, there is a snapshot
+
+        async def store_part() -> None:
+            nonlocal added
+            tags = ("ararat", f"backup={backup.uid}", "objects", f"part={len(parts) + 1}")
+            host = f"{context.cluster_uid}/objects"
+            made = await restic.backup(BackupRequest(source=spool, host=host, tags=tags))
+            parts.append(made.snapshot_id or "")
+            added += made.bytes_added
+
         try:
+            empty(spool)
             discovery = await context.api.discover()
             resources = match_resources(discovery.resources, backup.spec)
             collector = Collector(
@@ -59,23 +83,27 @@ async def store_objects(
                 spool=spool,
                 selection=backup.spec,
                 namespaces=plan.namespaces,
-                everything=plan.everything,
+                across=plan.across,
+                store=store_part,
+                part_bytes=PART_BYTES,
             )
             collected = await collector.run(ordered_for_needs(resources))
             log.info("objects collected", count=collected.count, kinds=len(resources))
-            snapshot = await restic.backup(BackupRequest(source=spool, host=host, tags=tags))
+            if collector.spooled or not parts:
+                await store_part()
         finally:
-            clear(spool)
+            await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         log.info(
             "objects stored",
-            snapshot=snapshot.snapshot_id,
+            snapshots=parts,
             count=collected.count,
-            bytes_added=snapshot.bytes_added,
+            bytes_added=added,
         )
     return ObjectsOutcome(
         result=ObjectsResult(
             directory=current.directory,
-            snapshot_id=snapshot.snapshot_id or "",
+            snapshot_id=parts[0],
+            further_snapshots=parts[1:],
             count=collected.count,
         ),
         failures=collected.failures,

@@ -30,7 +30,6 @@ class Outcome:
     warnings: tuple[str, ...]
     bytes_processed: int
     bytes_stored: int
-    message: str
 
 
 def volume_result(
@@ -136,7 +135,6 @@ def conclude(
     *,
     objects_failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
-    cancelled: bool = False,
 ) -> Outcome:
     """Phase and sums from what every volume and object came to."""
     failures = [
@@ -160,23 +158,12 @@ def conclude(
         names = ", ".join(v.id for v in unprotected[:5])
         more = f" and {len(unprotected) - 5} more" if len(unprotected) > 5 else ""
         noted.append(f"not in this backup, and nobody asked for it: the data of {names}{more}")
-    coverage = count_coverage(volumes)
-    if cancelled:
-        phase, message = BackupPhase.CANCELLED, "cancelled; what was stored is not offered"
-    elif failures:
-        phase = BackupPhase.PARTIALLY_FAILED
-        message = f"{failures[0].object}: {failures[0].message}"
-        if len(failures) > 1:
-            message += f" (and {len(failures) - 1} more failures)"
-    else:
-        phase, message = BackupPhase.COMPLETED, ""
     return Outcome(
-        phase=phase,
+        phase=BackupPhase.PARTIALLY_FAILED if failures else BackupPhase.COMPLETED,
         volumes=tuple(volumes),
-        coverage=coverage,
+        coverage=count_coverage(volumes),
         failures=tuple(failures),
         warnings=tuple(noted),
         bytes_processed=sum(v.summary.bytes_processed for v in volumes if v.summary),
         bytes_stored=sum(v.summary.bytes_stored for v in volumes if v.summary),
-        message=message,
     )

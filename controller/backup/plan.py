@@ -11,20 +11,24 @@ from typing import Any
 
 from ararat.api import Backup
 from ararat.api.base import Model
+from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
 from controller.context import Context
 
-from .selection import match_namespaces, match_resources, wanted
+from .selection import left_out, match_namespaces, match_resources, wanted
 from .volumes import ClusterView, PlannedVolume, plan_volumes
+
+#: Up to so many namespaces are always listed one by one.
+_ONE_BY_ONE = 10
 
 
 class BackupPlan(Model):
     backup_uid: str
     namespaces: list[str]
-    #: Every namespace of the cluster is meant.
-    everything: bool
+    #: Objects are listed across all namespaces in one go, because most of them are meant.
+    across: bool
     volumes: list[PlannedVolume]
     warnings: list[str]
 
@@ -36,11 +40,12 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
     """
     api = context.api
     own = frozenset({context.namespace, context.keys_namespace})
-    existing = [
-        ns["metadata"]["name"]
-        async for ns in api.list(NAMESPACES)
-        if not ns["metadata"].get("deletionTimestamp")
-    ]
+    existing, opted_out = [], set()
+    async for ns in api.list(NAMESPACES):
+        if not ns["metadata"].get("deletionTimestamp"):
+            existing.append(ns["metadata"]["name"])
+            if left_out(ns):
+                opted_out.add(ns["metadata"]["name"])
     for pattern in backup.spec.included_namespaces:
         if pattern in own:
             raise InvalidSpec(
@@ -48,15 +53,25 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
                 "keep its key with `ararat key export`",
                 reason="OwnNamespace",
             )
-    namespaces = match_namespaces(existing, backup.spec, never=own)
+        if pattern in opted_out:
+            raise InvalidSpec(
+                f"includedNamespaces: namespace {pattern} has the label "
+                f"{EXCLUDE_FROM_BACKUP}=true, which keeps all of it out of backups: remove one or "
+                "the other",
+                reason="NamespaceOptedOut",
+            )
+    namespaces = match_namespaces(existing, backup.spec, never=own | opted_out)
     discovery = await api.discover()
     match_resources(discovery.resources, backup.spec)  # a misspelt kind is an error now, not later
-    everything = set(namespaces) == set(existing) - own
+    # Of two requests a namespace and a kind, or one for all of them, the fewer.
+    across = set(namespaces) >= set(existing) - own or (
+        len(namespaces) > _ONE_BY_ONE and 2 * len(namespaces) > len(existing)
+    )
     return BackupPlan(
         backup_uid=backup.uid,
         namespaces=namespaces,
-        everything=everything,
-        volumes=await _volumes(context, backup, namespaces, everything=everything),
+        across=across,
+        volumes=await _volumes(context, backup, namespaces, across=across),
         warnings=[
             f"API group {group} could not be reached; its objects are not in this backup"
             for group in discovery.failed_groups
@@ -65,10 +80,10 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
 
 
 async def _volumes(
-    context: Context, backup: Backup, namespaces: Sequence[str], *, everything: bool
+    context: Context, backup: Backup, namespaces: Sequence[str], *, across: bool
 ) -> list[PlannedVolume]:
     api = context.api
-    scopes: Sequence[str | None] = [None] if everything else namespaces
+    scopes: Sequence[str | None] = [None] if across else namespaces
     chosen = frozenset(namespaces)
     pods, claims = [], {}
     for scope in scopes:

@@ -20,19 +20,21 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from ararat.api import Backup, PodVolumeBackup
+from ararat.api import Backup
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
 from ararat.api.manifest import Coverage
 from ararat.api.names import FINALIZER
 from ararat.api.nodejob import JobPhase
+from ararat.concurrency import for_each
 from ararat.errors import AraratError, NotFound, OutOfSpace, Retryable
 from ararat.human import plural
 from ararat.kube.errors import ApiConflict
 from ararat.kube.status import patch_status
 from controller.backup import finalize, store
 from controller.backup.begin import begin, create_jobs, location_name
-from controller.backup.jobs import job_name, orphaned_nodes, sum_progress
+from controller.backup.jobs import job_name
+from controller.backup.jobtable import JobTable
 from controller.backup.objects import ObjectsOutcome, store_objects
 from controller.backup.outcome import STATUS_LIMIT
 from controller.backup.plan import BackupPlan
@@ -49,8 +51,12 @@ _PROGRESS_SECONDS = 2.0
 _IDLE_SECONDS = 30.0
 #: Until the cache must have caught up, should its event not bring the backup up sooner.
 _BEHIND_SECONDS = 1.0
+#: A node job that was just created and that the cache does not show is not created again so soon.
+_LAG_SECONDS = 2.0
 #: How long errors that may pass are waited for before a backup has begun.
 _BEGIN_SECONDS = 30.0
+#: Requests about node jobs on their way at once.
+_AT_ONCE = 16
 log = structlog.get_logger("controller.backup")
 
 
@@ -65,6 +71,7 @@ class BackupReconciler:
         self._enqueue = enqueue
         #: By key; of backups that have not ended.
         self._memories: dict[str, Memory] = {}
+        context.pod_volume_backups.on_change(self._note_job)
 
     async def reconcile(self, key: str) -> float | None:
         namespace, _, name = key.partition("/")
@@ -98,6 +105,14 @@ class BackupReconciler:
         if not look.memory.objects_failed:
             look.memory.failing_since = None
         return wait
+
+    def _note_job(self, change: str, job: dict[str, Any], old: dict[str, Any] | None) -> None:
+        """A node job changed, came or went: its backup reads it again at its next look."""
+        del change, old
+        metadata = job["metadata"]
+        memory = self._memories.get(f"{metadata.get('namespace')}/{job['spec'].get('backup')}")
+        if memory is not None:
+            memory.jobs.touch(metadata["name"])
 
     def _look(self, key: str, raw: dict[str, Any], backup: Backup) -> Look:
         phase = backup.status.phase
@@ -167,21 +182,25 @@ class BackupReconciler:
         if not look.memory.jobs_created:
             await create_jobs(look, location, plan)
             look.memory.jobs_created = True
+            look.memory.jobs_created_at = time.monotonic()
         return await self._follow(look, location, plan)
 
     async def _follow(self, look: Look, location: OpenLocation, plan: BackupPlan) -> float | None:
         jobs = look.jobs()
         look.note_changes(jobs)
-        expected = {
-            job_name(look.backup, v) for v in plan.volumes if v.coverage is Coverage.BACKED_UP
-        }
+        if look.memory.expected is None:
+            look.memory.expected = frozenset(
+                job_name(look.backup, v) for v in plan.volumes if v.coverage is Coverage.BACKED_UP
+            )
+        missing = not look.memory.expected <= jobs.keys()
         # A job that the cache does not show is about to appear, or somebody deleted it: then it is
         # made again by the next look.
-        look.memory.jobs_created = not expected - jobs.keys()
+        lag = time.monotonic() - look.memory.jobs_created_at
+        look.memory.jobs_created = not missing or lag < _LAG_SECONDS
         wait = await self._fail_orphans(look, jobs)
         await self._objects(look, location, plan)
-        unfinished = [n for n in expected if n not in jobs or not jobs[n].status.phase.terminal]
-        if not unfinished and look.backup.status.objects is not None:
+        finished = not missing and not jobs.busy_nodes()
+        if finished and look.backup.status.objects is not None:
             await look.patch({"phase": BackupPhase.FINALIZING.value, "message": None})
             look.memory.uncommitted = False
             manifest = await finalize.commit(look, location, plan, jobs)
@@ -191,11 +210,11 @@ class BackupReconciler:
         if now - look.memory.last_progress < _PROGRESS_SECONDS:
             return _PROGRESS_SECONDS
         look.memory.last_progress = now
-        progress = sum_progress(jobs.values())
-        message = None if unfinished else "volumes are done; storing API objects"
+        progress = jobs.progress
+        message = "volumes are done; storing API objects" if finished else None
         if progress != look.backup.status.progress or message != look.backup.status.message:
             await look.patch({"progress": progress.to_dict(), "message": message})
-        if not look.memory.jobs_created:
+        if missing:
             return _PROGRESS_SECONDS
         return wait if wait is not None else _IDLE_SECONDS
 
@@ -220,6 +239,13 @@ class BackupReconciler:
         if isinstance(outcome, AraratError):
             memory.objects = None  # begin anew, should the error be one to retry
             raise outcome
+        findings = store.Findings(
+            backup_uid=backup.uid,
+            failures=outcome.failures,
+            warnings=[*plan.warnings, *outcome.warnings],
+        )
+        # In full before status says that there are objects: whoever goes on finds both, or none.
+        await store.write_findings(location, backup, findings)
         await look.patch(
             {
                 "objects": outcome.result.to_dict(),
@@ -237,8 +263,8 @@ class BackupReconciler:
             look.memory.objects.cancel()
         running = await self._end_jobs(jobs)
         if running:
-            wait = await self._fail_orphans(look, running)
-            await look.patch({"message": f"cancelling {plural(len(running), 'node job')}"})
+            wait = await self._fail_orphans(look, jobs)
+            await look.patch({"message": f"cancelling {plural(running, 'node job')}"})
             return wait if wait is not None else _IDLE_SECONDS
         await look.end(
             BackupPhase.CANCELLED,
@@ -247,25 +273,26 @@ class BackupReconciler:
         )
         return None
 
-    async def _end_jobs(self, jobs: dict[str, PodVolumeBackup]) -> dict[str, PodVolumeBackup]:
-        """Ask the agents to end what runs; returns it."""
-        running = {name: job for name, job in jobs.items() if not job.status.phase.terminal}
-        for name, job in running.items():
-            if not job.spec.cancel:
+    async def _end_jobs(self, jobs: JobTable) -> int:
+        """Ask the agents to end what runs; returns how many that are."""
+        running = jobs.unfinished()
+
+        async def end(name: str) -> None:
+            if not jobs[name].spec.cancel:
                 with contextlib.suppress(NotFound):
                     await self._context.api.patch(
                         JOBS, name, {"spec": {"cancel": True}}, namespace=self._context.namespace
                     )
-        return running
 
-    async def _fail_orphans(self, look: Look, jobs: dict[str, PodVolumeBackup]) -> float | None:
+        await for_each(running, end, at_once=_AT_ONCE)
+        return len(running)
+
+    async def _fail_orphans(self, look: Look, jobs: JobTable) -> float | None:
         agents = self._context.agent_readiness()
-        waiting = orphaned_nodes(jobs.values(), agents)
-        nodes = {job.spec.node for job in jobs.values() if not job.status.phase.terminal}
-        failed, wait = look.memory.watchdog.overdue(nodes, agents, now=time.monotonic())
+        failed, wait = look.memory.watchdog.overdue(jobs.busy_nodes(), agents, now=time.monotonic())
         for node, message in failed.items():
-            for job in waiting.get(node, []):
-                raw = self._context.pod_volume_backups.get(job.name, self._context.namespace)
+            for name in jobs.unfinished_on(node):
+                raw = self._context.pod_volume_backups.get(name, self._context.namespace)
                 if raw is not None:
                     await patch_status(
                         self._context.api,
@@ -277,7 +304,7 @@ class BackupReconciler:
                             "message": message,
                             "completionTime": utcnow().isoformat(),
                         },
-                        resource_version=job.metadata.resource_version,
+                        resource_version=raw["metadata"]["resourceVersion"],
                     )
         return wait
 
@@ -308,8 +335,10 @@ class BackupReconciler:
             await patch_status(self._context.api, BACKUPS, raw, status)
         elif FINALIZER in (held := metadata.get("finalizers") or []):
             # It was changed while it ran. Nobody else could let it go, or end its jobs.
-            jobs = self._context.pod_volume_backups.by_index("backup-uid", metadata["uid"])
-            await self._end_jobs({j["metadata"]["name"]: PodVolumeBackup.parse(j) for j in jobs})
+            found = self._context.pod_volume_backups.by_index("backup-uid", metadata["uid"])
+            jobs = JobTable()
+            jobs.read(lambda: found, lambda _: None)
+            await self._end_jobs(jobs)
             kept = [name for name in held if name != FINALIZER]
             await self._context.api.patch(
                 BACKUPS,
@@ -335,8 +364,11 @@ class BackupReconciler:
         left = _KEEP_JOBS_SECONDS - (utcnow() - ended).total_seconds()
         if left > 0:
             return left
-        for name in jobs:
+
+        async def delete(name: str) -> None:
             await self._context.api.delete(JOBS, name, namespace=self._context.namespace)
+
+        await for_each(list(jobs), delete, at_once=_AT_ONCE)
         return None
 
 

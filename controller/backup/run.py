@@ -11,11 +11,11 @@ from ararat.api import Backup, PodVolumeBackup
 from ararat.api.backup import BackupPhase
 from ararat.api.base import ConditionStatus, utcnow, with_condition
 from ararat.api.names import FINALIZER
-from ararat.api.nodejob import JobPhase
 from ararat.errors import AraratError
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from controller.backup import store
+from controller.backup.jobtable import JobTable
 from controller.backup.plan import BackupPlan
 from controller.backup.watchdog import AgentWatchdog
 from controller.context import Context
@@ -43,9 +43,12 @@ class Memory:
     uncommitted: bool = False
     plan: BackupPlan | None = None
     jobs_created: bool = False
+    jobs_created_at: float = 0.0
     objects: asyncio.Task[Any] | None = None
     watchdog: AgentWatchdog = field(default_factory=AgentWatchdog)
-    seen: dict[str, JobPhase] = field(default_factory=dict)
+    jobs: JobTable = field(default_factory=JobTable)
+    #: Names of the jobs that the plan asks for; None: not worked out yet.
+    expected: frozenset[str] | None = None
     last_progress: float = 0.0
     failing_since: float | None = None
     #: The last collection of API objects ended with an error to retry.
@@ -84,17 +87,22 @@ class Look:
             self.memory.phase = BackupPhase(status["phase"])
             self.memory.phase_at = time.monotonic()
 
-    def jobs(self) -> dict[str, PodVolumeBackup]:
-        """The node jobs that the cache shows, by name."""
-        found = self.context.pod_volume_backups.by_index("backup-uid", self.backup.uid)
-        return {job["metadata"]["name"]: PodVolumeBackup.parse(job) for job in found}
+    def jobs(self) -> JobTable:
+        """The node jobs that the cache shows, by name; caught up with it at each call."""
+        cache, uid = self.context.pod_volume_backups, self.backup.uid
+        jobs = self.memory.jobs
 
-    def note_changes(self, jobs: dict[str, PodVolumeBackup]) -> None:
+        def one(name: str) -> dict[str, Any] | None:
+            raw = cache.get(name, self.context.namespace)
+            return raw if raw is not None and raw["spec"].get("backupUID") == uid else None
+
+        jobs.read(lambda: cache.by_index("backup-uid", uid), one)
+        return jobs
+
+    def note_changes(self, jobs: JobTable) -> None:
         """Log each job whose phase moved since the last look."""
-        for name, job in jobs.items():
-            if self.memory.seen.get(name) is job.status.phase:
-                continue
-            self.memory.seen[name] = job.status.phase
+        for name in jobs.moved():
+            job = jobs[name]
             pod = job.spec.pod
             fields = {
                 "job": name,

@@ -15,6 +15,7 @@ from typing import Any
 from ararat.api.backup import LabelSelector, Selection
 from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
+from ararat.kinds import chosen_kinds, known_kinds, meant_by
 from ararat.kube.resources import ResourceType
 
 #: Kinds that are never stored: they describe the moment, belong to the node, or are derived by
@@ -68,52 +69,27 @@ def match_namespaces(
     return chosen
 
 
-def spellings(resource: ResourceType) -> set[str]:
-    """Every way in which kubectl lets a person name this kind, in lower case."""
-    words = {resource.plural, resource.kind.lower(), *resource.short_names}
-    if resource.singular:
-        words.add(resource.singular)
-    if resource.group:
-        words |= {f"{word}.{resource.group}" for word in tuple(words)}
-        words.add(f"{resource.plural}.{resource.version}.{resource.group}")
-    return {word.lower() for word in words}
-
-
 def match_resources(available: Sequence[ResourceType], selection: Selection) -> list[ResourceType]:
     """The kinds that are meant, in the given order.
 
     Raises InvalidSpec: a name that no available kind has, or only kinds that are never stored.
     """
-    named = {id(resource): spellings(resource) for resource in available}
-    for field, words in (
-        ("includedResources", selection.included_resources),
-        ("excludedResources", selection.excluded_resources),
-    ):
-        for word in words:
-            if word != "*" and not any(word.lower() in names for names in named.values()):
-                raise InvalidSpec(
-                    f"{field}: the cluster has no kind called {word!r}", reason="UnknownResource"
-                )
+    known = known_kinds(available)
+    chosen = chosen_kinds(known, selection, unknown="the cluster has no kind called")
     for word in selection.included_resources:
-        meant = [r for r in available if word.lower() in named[id(r)]]
-        if meant and all(r.qualified in NEVER_STORED for r in meant):
+        meant = meant_by(known, word)
+        if meant and meant <= NEVER_STORED:
             raise InvalidSpec(
                 f"includedResources: {word!r} is never stored: it describes the moment, or the "
                 "cluster makes it anew",
                 reason="NeverStored",
             )
-    included = {word.lower() for word in selection.included_resources}
-    if "*" in included:
-        included = set()
-    excluded = {word.lower() for word in selection.excluded_resources}
     return [
         resource
         for resource in available
-        if resource.qualified not in NEVER_STORED
+        if resource.qualified in chosen
+        and resource.qualified not in NEVER_STORED
         and "list" in resource.verbs
-        and (not included or named[id(resource)] & included)
-        and not named[id(resource)] & excluded
-        and "*" not in excluded
     ]
 
 

@@ -6,18 +6,33 @@ controllers, or one that was killed and came back, cannot make two backups of on
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import zlib
+from typing import Any
 
-from ararat import layout
+from ararat import layout, sealed
 from ararat.api import Backup
+from ararat.api.backup import Failure
+from ararat.api.base import Model
 from ararat.api.manifest import Manifest, decode_manifest
 from ararat.errors import Conflict, Damaged, NotFound
 from ararat.keys import manifest_mac_key
 from controller.location.open import OpenLocation
 
 from .plan import BackupPlan
+
+
+class Findings(Model):
+    """What went wrong before the end: API objects that could not be listed, and warnings.
+
+    Part of results.json.gz, from before the Backup's status names the API objects.
+    """
+
+    backup_uid: str
+    failures: list[Failure] = []
+    warnings: list[str] = []
 
 
 async def claim_name(
@@ -60,8 +75,7 @@ async def write_plan(location: OpenLocation, backup: Backup, plan: BackupPlan) -
     standing = await read_plan(location, backup)
     if standing is not None:
         return standing
-    data = gzip.compress(json.dumps(plan.to_dict(), ensure_ascii=False).encode(), mtime=0)
-    await location.store.put(layout.backup_plan(backup.name), data)
+    await location.store.put(layout.backup_plan(backup.name), _pack(location, plan.to_dict()))
     return plan
 
 
@@ -71,13 +85,36 @@ async def read_plan(location: OpenLocation, backup: Backup) -> BackupPlan | None
         data = await location.store.get(layout.backup_plan(backup.name))
     except NotFound:
         return None
+    what = f"the plan of backup {backup.name} in location {location.name}"
+    body = await asyncio.to_thread(_unpack, location, data, what=what, reason="PlanForged")
     try:
-        plan = BackupPlan.model_validate_json(gzip.decompress(data))
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise Damaged(
-            f"the plan of backup {backup.name} in location {location.name} is not readable"
-        ) from exc
+        plan = BackupPlan.model_validate(body)
+    except ValueError as exc:
+        raise Damaged(f"{what} does not have the expected fields") from exc
     return plan if plan.backup_uid == backup.uid else None
+
+
+async def write_findings(location: OpenLocation, backup: Backup, findings: Findings) -> None:
+    """Keep what went wrong so far, in full: status has room for the first of it only."""
+    data = _pack(location, {"findings": findings.to_dict()})
+    await location.store.put(layout.backup_results(backup.name), data)
+
+
+async def read_findings(location: OpenLocation, backup: Backup) -> Findings | None:
+    """What this very backup kept. Raises Damaged: it is not readable, or not ours."""
+    try:
+        data = await location.store.get(layout.backup_results(backup.name))
+    except NotFound:
+        return None
+    what = f"the results of backup {backup.name} in location {location.name}"
+    body = await asyncio.to_thread(_unpack, location, data, what=what, reason="ResultsForged")
+    if "findings" not in body:
+        return None
+    try:
+        found = Findings.model_validate(body["findings"])
+    except ValueError as exc:
+        raise Damaged(f"{what} do not have the expected fields") from exc
+    return found if found.backup_uid == backup.uid else None
 
 
 async def write_run(
@@ -85,8 +122,7 @@ async def write_run(
 ) -> None:
     """The log and the results in full; written before the manifest, rewritten freely until then."""
     await location.store.put(layout.backup_log(backup.name), log)
-    packed = gzip.compress(json.dumps(results, ensure_ascii=False).encode(), mtime=0)
-    await location.store.put(layout.backup_results(backup.name), packed)
+    await location.store.put(layout.backup_results(backup.name), _pack(location, results))
 
 
 async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
@@ -96,7 +132,7 @@ async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
     Raises Conflict: the name has the manifest of another backup. Raises Damaged: what was read
     back is not what was written.
     """
-    key = manifest_mac_key(location.master, location.location_id)
+    key = _key(location)
     name = layout.backup_manifest(manifest.backup)
     data = manifest.encode(key)
     try:
@@ -120,8 +156,24 @@ async def committed(location: OpenLocation, backup: Backup) -> Manifest | None:
         data = await location.store.get(layout.backup_manifest(backup.name))
     except NotFound:
         return None
-    manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+    manifest = decode_manifest(data, _key(location))
     return manifest if manifest.backup_uid == backup.uid else None
+
+
+def _key(location: OpenLocation) -> bytes:
+    return manifest_mac_key(location.master, location.location_id)
+
+
+def _pack(location: OpenLocation, body: dict[str, object]) -> bytes:
+    return gzip.compress(sealed.seal(body, _key(location)), mtime=0)
+
+
+def _unpack(location: OpenLocation, data: bytes, *, what: str, reason: str) -> dict[str, Any]:
+    try:
+        plain = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise Damaged(f"{what} is not readable") from exc
+    return sealed.unseal(plain, _key(location), what=what, reason=reason)
 
 
 async def _exists(location: OpenLocation, name: str) -> bool:

@@ -27,6 +27,8 @@ from ararat.errors import InvalidSpec
 _CONFIGURATION = frozenset({"secret", "configMap", "projected", "downwardAPI"})
 #: Kinds of volume that live and die with their pod.
 _POD_LIFETIME = frozenset({"emptyDir", "ephemeral"})
+#: Reasons why a claim cannot be read, whatever is done about it.
+_NEVER_READ = frozenset({"BlockMode", "HostPath"})
 _OPTED_OUT = ("Excluded", f"its claim has the label {EXCLUDE_FROM_BACKUP}=true")
 Raw = Mapping[str, Any]
 
@@ -234,7 +236,9 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
     if claim_name is not None:
         problem = _claim_problem(view, claim, claim_name)
         if problem is not None:
-            return entry(Coverage.FAILED, *problem)
+            # What can never be read is a failure only where somebody asked for this very volume.
+            unreadable = problem[0] in _NEVER_READ and not named
+            return entry(Coverage.SKIPPED if unreadable else Coverage.FAILED, *problem)
     if not _used(pod, volume["name"]):
         message = f"no container of pod {_name(pod)} mounts it, so the kubelet does not set it up"
         if named:

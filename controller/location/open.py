@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -66,10 +67,18 @@ class OpenLocation:
         return self.resource.name
 
 
-@dataclass(frozen=True)
+#: How long an open location is believed without a look at its BackupLocation and credentials: a
+#: changed Secret, which nothing announces, is noticed this late. A changed BackupLocation is
+#: announced (``changed``).
+_BELIEVED_SECONDS = 30.0
+
+
+@dataclass
 class _Cached:
     fingerprint: str
     location: OpenLocation
+    #: Monotonic.
+    believed_until: float
 
 
 class Locations:
@@ -87,19 +96,25 @@ class Locations:
         self._retired: list[BlobStore] = []
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def open(self, name: str) -> OpenLocation:
-        """The location, proven.
+    async def open(self, name: str, *, fresh: bool = False) -> OpenLocation:
+        """The location, proven. ``fresh``: look at its BackupLocation and credentials now.
 
         Raises NotFound (no such BackupLocation), InvalidSpec, WrongKey, AccessDenied, Damaged, or
         Retryable while the store cannot be reached.
         """
+        known = self._cache.get(name)
+        if known is not None and not fresh and time.monotonic() < known.believed_until:
+            return known.location
+        begun = time.monotonic()
         resource = await self._resource(name)
         credentials = await self._credentials(resource)
         fingerprint = _fingerprint(resource, credentials)
         async with self._locks.setdefault(name, asyncio.Lock()):
             cached = self._cache.get(name)
             if cached is not None and cached.fingerprint == fingerprint:
-                return replace(cached.location, resource=resource)
+                cached.location = replace(cached.location, resource=resource)
+                cached.believed_until = begun + _BELIEVED_SECONDS
+                return cached.location
             store = await open_store(resource.spec, credentials)
             try:
                 location = await self._prove(resource, store)
@@ -107,7 +122,7 @@ class Locations:
                 await store.close()
                 raise
             self.forget(name)
-            self._cache[name] = _Cached(fingerprint, location)
+            self._cache[name] = _Cached(fingerprint, location, begun + _BELIEVED_SECONDS)
             return location
 
     async def check(self, name: str) -> OpenLocation:
@@ -116,7 +131,7 @@ class Locations:
         What it finds (another owner, another key) is what open() says from then on; a store that
         cannot be reached changes nothing.
         """
-        location = await self.open(name)
+        location = await self.open(name, fresh=True)
         try:
             proven = await self._prove(location.resource, location.store)
         except Retryable:
@@ -127,8 +142,14 @@ class Locations:
         async with self._locks.setdefault(name, asyncio.Lock()):
             cached = self._cache.get(name)
             if cached is not None and cached.location.store is location.store:
-                self._cache[name] = replace(cached, location=proven)
+                cached.location = proven
         return proven
+
+    def changed(self, name: str) -> None:
+        """Its BackupLocation is another than it was: the next open() looks at it."""
+        cached = self._cache.get(name)
+        if cached is not None:
+            cached.believed_until = 0.0
 
     def forget(self, name: str) -> None:
         """The next open() begins anew."""

@@ -18,13 +18,13 @@ from ararat.api.backup import Selection
 from ararat.api.manifest import Manifest
 from ararat.api.restore import RestoreSpec
 from ararat.errors import InvalidSpec
+from ararat.kinds import chosen_kinds, known_kinds
 from ararat.kube.resources import ResourceType
 from ararat.naming import is_dns_label
 from controller.backup.selection import (
     NeedsCollector,
     match_namespaces,
     selects,
-    spellings,
     subjects_of,
 )
 
@@ -123,31 +123,10 @@ def _kinds(
     selection: Selection, objects: Iterable[StoredObject], served: Iterable[ResourceType]
 ) -> frozenset[str]:
     """The kinds that are meant, by name (``deployments.apps``)."""
-    known: dict[str, set[str]] = {}
     in_backup = {obj.resource: obj.type for obj in objects}
-    for kind in (*in_backup.values(), *served):
-        known.setdefault(kind.qualified, set()).update(spellings(kind))
-    for field, words in (
-        ("includedResources", selection.included_resources),
-        ("excludedResources", selection.excluded_resources),
-    ):
-        for word in words:
-            if word != "*" and not any(word.lower() in names for names in known.values()):
-                raise InvalidSpec(
-                    f"{field}: neither the backup nor the cluster has a kind called {word!r}",
-                    reason="UnknownResource",
-                )
-    included = {word.lower() for word in selection.included_resources}
-    if "*" in included:
-        included = set()
-    excluded = {word.lower() for word in selection.excluded_resources}
-    return frozenset(
-        resource
-        for resource in in_backup
-        if (not included or known[resource] & included)
-        and not known[resource] & excluded
-        and "*" not in excluded
-    )
+    known = known_kinds((*in_backup.values(), *served))
+    unknown = "neither the backup nor the cluster has a kind called"
+    return chosen_kinds(known, selection, unknown=unknown) & in_backup.keys()
 
 
 def _selected(spec: RestoreSpec, obj: StoredObject) -> bool:

@@ -85,17 +85,23 @@ async def read_objects(
             cache_dir=context.cache_dir,
             scratch_dir=context.scratch_dir,
         ) as restic:
-            result = await restic.restore(
-                RestoreRequest(snapshot_id=manifest.objects.snapshot_id, target=spool, sparse=False)
-            )
-        if result.failed_count:
-            first = result.failed[0].message if result.failed else "no cause given"
-            raise Damaged(
-                f"{result.failed_count} API objects of backup {manifest.backup} could not be read: "
-                f"{first}",
-                reason="ObjectsUnreadable",
-            )
-        return await asyncio.to_thread(lambda: list(read_tree(spool)))
+            objects: dict[tuple[str, str | None, str], StoredObject] = {}
+            for snapshot in manifest.objects.snapshots:
+                await asyncio.to_thread(_fresh, spool)
+                result = await restic.restore(
+                    RestoreRequest(snapshot_id=snapshot, target=spool, sparse=False)
+                )
+                if result.failed_count:
+                    first = result.failed[0].message if result.failed else "no cause given"
+                    raise Damaged(
+                        f"{result.failed_count} API objects of backup {manifest.backup} could not "
+                        f"be read: {first}",
+                        reason="ObjectsUnreadable",
+                    )
+                # Of an object that is in two parts, the later one is meant.
+                for obj in await asyncio.to_thread(lambda: list(read_tree(spool))):
+                    objects[(obj.resource, obj.namespace, obj.name)] = obj
+        return list(objects.values())
     finally:
         await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ararat.api.backup import Failure, LabelSelector, Selection
+from ararat.errors import Retryable
 from ararat.kube.errors import ApiUnavailable, Forbidden, Invalid
 from ararat.kube.resources import (
     CLUSTER_ROLE_BINDINGS,
@@ -53,9 +54,10 @@ class Lists:
         self.errors: dict[str, list[Exception]] = {}
 
     async def list(
-        self, rt: ResourceType, *, namespace: str | None = None
+        self, rt: ResourceType, *, namespace: str | None = None, page: int
     ) -> AsyncIterator[dict[str, Any]]:
         self.asked.append((rt.qualified, namespace))
+        assert page <= (50 if rt == SECRETS else 500)
         for n, obj in enumerate(self.objects.get(rt, [])):
             if n == 1 and self.errors.get(rt.qualified):
                 raise self.errors[rt.qualified].pop(0)
@@ -77,14 +79,18 @@ async def run(
     *,
     selection: Selection | None = None,
     namespaces: Sequence[str] = ("wp",),
-    everything: bool = False,
+    across: bool = False,
+    store: Callable[[], Awaitable[None]] | None = None,
+    part_bytes: int = 0,
 ) -> Collected:
     collector = Collector(
         api,  # type: ignore[arg-type]
         spool=spool,
         selection=selection or Selection(),
         namespaces=namespaces,
-        everything=everything,
+        across=across,
+        store=store,
+        part_bytes=part_bytes,
     )
     return await collector.run(ordered_for_needs(LISTED))
 
@@ -167,11 +173,11 @@ async def test_an_object_is_stored_as_served_and_says_what_it_is(
     }
 
 
-@pytest.mark.parametrize(("everything", "scopes"), [(False, ["a", "b"]), (True, [None])])
+@pytest.mark.parametrize(("across", "scopes"), [(False, ["a", "b"]), (True, [None])])
 async def test_all_namespaces_are_listed_in_one_go(
-    cluster: Lists, tmp_path: Path, everything: bool, scopes: list[str | None]
+    cluster: Lists, tmp_path: Path, across: bool, scopes: list[str | None]
 ) -> None:
-    await run(cluster, tmp_path, namespaces=["b", "a"], everything=everything)
+    await run(cluster, tmp_path, namespaces=["b", "a"], across=across)
     assert [scope for kind, scope in cluster.asked if kind == "secrets"] == scopes
 
 
@@ -271,6 +277,33 @@ async def test_a_kind_that_cannot_be_listed_is_named_and_costs_nothing_else(
     found = await run(cluster, tmp_path)
     assert (found.failures, found.warnings) == (failures, warnings)
     assert tree(tmp_path) >= (NAMESPACED | NEEDED) - {"configmaps/namespaces/wp/b.json"}
+
+
+async def test_many_objects_are_stored_in_parts_and_none_twice(
+    cluster: Lists, tmp_path: Path
+) -> None:
+    parts: list[set[str]] = []
+
+    async def store() -> None:
+        parts.append(tree(tmp_path))
+
+    found = await run(cluster, tmp_path, store=store, part_bytes=3 * 5120)
+    parts.append(tree(tmp_path))
+    assert found.count == len(NAMESPACED | NEEDED)
+    assert [len(part) for part in parts] == [3, 3, 3, 3, 0]
+    assert set().union(*parts) == NAMESPACED | NEEDED
+    assert sum(map(len, parts)) == len(NAMESPACED | NEEDED)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_part_that_cannot_be_stored_is_no_fault_of_the_kind(
+    cluster: Lists, tmp_path: Path
+) -> None:
+    async def store() -> None:
+        raise Retryable("the store is away", reason="StoreUnreachable")
+
+    with pytest.raises(Retryable, match="the store is away"):
+        await run(cluster, tmp_path, store=store, part_bytes=1)
 
 
 def test_what_names_needs_comes_before_what_is_needed() -> None:

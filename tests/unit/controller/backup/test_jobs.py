@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ararat.api import PodVolumeBackup
-from ararat.api.nodejob import ClaimReference, PodReference, Progress, RepositoryReference
+from ararat.api.nodejob import ClaimReference, PodReference, RepositoryReference
 from ararat.naming import is_dns_label
-from controller.backup.jobs import build_job, job_name, orphaned_nodes, sum_progress
+from controller.backup.jobs import build_job, job_name
 
-from .samples import backup, job, planned
+from .samples import backup, planned
 
 REPOSITORY = RepositoryReference(
     location="default",
@@ -87,59 +84,3 @@ def test_names_of_jobs_are_stable_legal_and_do_not_collide(
 ) -> None:
     assert is_dns_label(_name_of(one))
     assert (_name_of(one) == _name_of(two)) == (one == two)
-
-
-def progress(phase: str, **fields: int) -> PodVolumeBackup:
-    return job(status={"phase": phase, "progress": fields})
-
-
-@pytest.mark.parametrize(
-    ("jobs", "expected"),
-    [
-        ([], Progress()),
-        (
-            [
-                progress("InProgress", totalBytes=100, bytesDone=50, bytesPerSecond=5),
-                progress("InProgress", totalFiles=4, filesDone=1, bytesPerSecond=7),
-            ],
-            Progress(
-                total_bytes=100,
-                bytes_done=50,
-                total_files=4,
-                files_done=1,
-                bytes_per_second=12,
-                text="50 B of 100 B (50%)",
-            ),
-        ),
-        (
-            # What is done counts in full, and has no rate any more.
-            [progress("Completed", totalBytes=100, bytesDone=90, totalFiles=9, bytesPerSecond=5)],
-            Progress(total_bytes=100, bytes_done=100, total_files=9, files_done=9, text="100 B"),
-        ),
-        (
-            # More done than known: the total follows.
-            [progress("Failed", totalBytes=10, bytesDone=30)],
-            Progress(total_bytes=30, bytes_done=30, text="30 B"),
-        ),
-    ],
-)
-def test_progress_of_all_jobs(jobs: list[PodVolumeBackup], expected: Progress) -> None:
-    assert sum_progress(jobs) == expected
-
-
-def test_jobs_whose_agent_is_not_there() -> None:
-    def on(node: str, phase: str) -> Any:
-        return job(f"{node}-{phase}".lower(), node=node, status={"phase": phase})
-
-    jobs = [
-        on("up", "New"),
-        on("down", "New"),
-        on("down", "InProgress"),
-        on("down", "Completed"),
-        on("none", "New"),
-        on("none", "Failed"),
-    ]
-    assert orphaned_nodes(jobs, {"up": True, "down": False}) == {
-        "down": [jobs[1], jobs[2]],
-        "none": [jobs[4]],
-    }

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ararat.api.backup import LabelSelector, Selection
 from ararat.errors import InvalidSpec
+from ararat.kinds import spellings
 from ararat.kube.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -29,7 +30,6 @@ from controller.backup.selection import (
     match_resources,
     selector_matches,
     selects,
-    spellings,
     wanted,
 )
 

@@ -13,7 +13,7 @@ import pytest
 
 from ararat import layout
 from ararat.api import BackupLocation
-from ararat.api.backup import BackupPhase, BackupSpec, ObjectsResult
+from ararat.api.backup import BackupPhase, BackupSpec, Failure, ObjectsResult
 from ararat.api.manifest import Manifest
 from ararat.blob.filesystem import FilesystemStore
 from ararat.errors import Conflict, Damaged
@@ -105,7 +105,7 @@ async def test_a_claim_that_cannot_be_read_is_somebodys(
 def plan(uid: str = "uid-nightly", **more: Any) -> BackupPlan:
     values: dict[str, Any] = {
         "namespaces": ["wp"],
-        "everything": False,
+        "across": False,
         "volumes": [planned("a"), planned("b", capacity="1Gi", access_modes=("ReadWriteOnce",))],
         "warnings": ["w"],
         **more,
@@ -133,6 +133,35 @@ async def test_a_plan_that_cannot_be_read(location: OpenLocation, content: bytes
     await location.store.put("backups/nightly/plan.json.gz", content)
     with pytest.raises(Damaged, match="the plan of backup nightly in location main"):
         await store.read_plan(location, backup())
+
+
+async def test_a_plan_that_somebody_else_wrote_is_not_followed(location: OpenLocation) -> None:
+    await store.write_plan(location, backup(), plan())
+    name = "backups/nightly/plan.json.gz"
+    body = json.loads(gzip.decompress(await location.store.get(name)))
+    body["namespaces"] = ["kube-system"]
+    await location.store.put(name, gzip.compress(json.dumps(body).encode()))
+    with pytest.raises(Damaged, match="HMAC") as caught:
+        await store.read_plan(location, backup())
+    assert caught.value.reason == "PlanForged"
+
+
+async def test_what_went_wrong_is_kept_in_full(location: OpenLocation) -> None:
+    assert await store.read_findings(location, backup()) is None
+    found = store.Findings(
+        backup_uid="uid-nightly",
+        failures=[Failure(object=f"kind-{n}", reason="R") for n in range(70)],
+        warnings=["w"],
+    )
+    await store.write_findings(location, backup(), found)
+    assert await store.read_findings(location, backup()) == found
+    assert await store.read_findings(location, backup(uid="other")) is None
+    # A run that wrote its results and was killed before its manifest has not lost them.
+    results: dict[str, object] = {"findings": found.to_dict(), "manifest": {}}
+    await store.write_run(location, backup(), log=b"", results=results)
+    assert await store.read_findings(location, backup()) == found
+    await store.write_run(location, backup(), log=b"", results={"phase": "Failed"})
+    assert await store.read_findings(location, backup()) is None
 
 
 def manifest(uid: str = "uid-nightly", **more: Any) -> Manifest:
@@ -190,4 +219,6 @@ async def test_log_and_results(location: OpenLocation) -> None:
     await store.write_run(location, backup(), log=b"log", results={"a": "ä"})
     assert await location.store.get(layout.backup_log("nightly")) == b"log"
     results = await location.store.get(layout.backup_results("nightly"))
-    assert json.loads(gzip.decompress(results)) == {"a": "ä"}
+    stored = json.loads(gzip.decompress(results))
+    assert len(stored.pop("hmac")) == 64
+    assert stored == {"a": "ä"}

@@ -252,6 +252,8 @@ async def test_stores_are_shared_until_the_spec_changes_and_closed_in_the_end(
     one = await first.open()
     assert (await first.open()).store is one.store
     first.put(generation=2)
+    assert (await first.open()).store is one.store  # nothing has told of it yet
+    first.locations.changed("main")
     two = await first.open()
     assert two.store is not one.store
     assert closed == []  # a run that began with the former may still use it
