@@ -18,6 +18,11 @@ class RestoreVolumesMode(StrEnum):
     NONE = "None"
 
 
+class ExistingResourcePolicy(StrEnum):
+    NONE = "None"
+    UPDATE = "Update"
+
+
 class RestoreVolumes(Model):
     mode: RestoreVolumesMode = Field(
         default=RestoreVolumesMode.NEW_POD,
@@ -26,6 +31,10 @@ class RestoreVolumes(Model):
     allow_missing: bool = Field(
         default=False,
         description="Let pods start on volumes whose data the backup does not have.",
+    )
+    reuse: bool = Field(
+        default=False,
+        description="Attach the old disks of claims without file data, also another cluster's.",
     )
 
 
@@ -52,8 +61,19 @@ class RestoreSpec(Selection):
     storage_class_mapping: dict[str, str] = Field(
         default={}, description="Old storage class to new storage class."
     )
+    image_mapping: dict[str, str] = Field(
+        default={}, description="Beginnings of image names: old to new."
+    )
+    existing_resource_policy: ExistingResourcePolicy = Field(
+        default=ExistingResourcePolicy.NONE,
+        description="None: what exists is left alone. Update: it is made as it is in the backup.",
+    )
+    preserve_node_ports: bool = Field(
+        default=False, description="Keep node ports that the old cluster allocated."
+    )
     volumes: RestoreVolumes = Field(default=RestoreVolumes(), description="What of volumes.")
     gate: GatePolicy = Field(default=GatePolicy(), description="How pods are held.")
+    dry_run: bool = Field(default=False, description="Make the plan, store it, and stop.")
     cancel: bool = Field(default=False, description="Ends the restore; pods stay blocked.")
 
 
@@ -78,6 +98,7 @@ class RestorePhase(StrEnum):
 
 class ObjectCounts(Model):
     created: int = Field(default=0, description="Made anew.")
+    updated: int = Field(default=0, description="Existed, and were made as in the backup.")
     left_alone: int = Field(default=0, description="Existed, and were not touched.")
     failed: int = Field(default=0, description="Could not be made.")
     total: int = Field(default=0, description="In the plan.")
@@ -95,6 +116,7 @@ class RestoreStatus(Status):
     phase: RestorePhase = Field(default=RestorePhase.NEW, description="Where the restore stands.")
     start_time: datetime | None = Field(default=None, description="When work began.")
     completion_time: datetime | None = Field(default=None, description="When it ended.")
+    plan: str = Field(default="", description="ConfigMap beside the restore that holds its plan.")
     objects: ObjectCounts = Field(default=ObjectCounts(), description="How API objects fared.")
     objects_done: bool = Field(default=False, description="Every object of the plan was tried.")
     volumes: VolumeCounts = Field(default=VolumeCounts(), description="How volumes fared.")

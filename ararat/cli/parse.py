@@ -66,6 +66,22 @@ def namespace_mapping(values: Iterable[str]) -> dict[str, str]:
     return result
 
 
+def image_mapping(values: Iterable[str]) -> dict[str, str]:
+    """As ``mapping``, and ``OLD=NEW`` for names that hold a colon themselves."""
+    option = "--image-mappings"
+    result: dict[str, str] = {}
+    for pair in words(values):
+        old, sign, new = (part.strip() for part in pair.partition("=" if "=" in pair else ":"))
+        if not (old and sign and new) or (sign == ":" and ":" in new):
+            raise typer.BadParameter(
+                f"{option} takes OLD:NEW, or OLD=NEW where a name holds a ':', not {pair!r}"
+            )
+        if result.get(old, new) != new:
+            raise typer.BadParameter(f"{option} maps {old} twice: to {result[old]} and to {new}")
+        result[old] = new
+    return result
+
+
 def tristate(value: str | None, *, option: str) -> bool | None:
     """``true`` and ``false``, and None for what was not said."""
     if value is None:
@@ -104,9 +120,9 @@ def selector(text: str | None) -> LabelSelector | None:
     return LabelSelector.model_validate({"matchLabels": labels, "matchExpressions": expressions})
 
 
-def derived_restore_name(backup: str, now: datetime) -> str:
+def derived_restore_name(backup: str, now: datetime, *, dry_run: bool = False) -> str:
     """``mybackup-20261122213045``, cut so that it stays a name."""
-    stamp = now.strftime("%Y%m%d%H%M%S")
+    stamp = now.strftime("%Y%m%d%H%M%S") + ("-dry-run" if dry_run else "")
     return f"{backup[: 253 - len(stamp) - 1].rstrip('.-')}-{stamp}"
 
 

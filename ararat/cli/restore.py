@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from ararat.cli.settings import Settings, with_settings
 
 if TYPE_CHECKING:
     from ararat.api import Restore
+    from ararat.api.plan import RestorePlan
     from ararat.cli.coverage import Row
     from ararat.kube import KubeApi, KubeObject
 
@@ -21,6 +23,11 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the restore.")]
 Mapping = list[str] | None
+
+
+class ExistingPolicy(StrEnum):
+    NONE = "none"
+    UPDATE = "update"
 
 
 @app.command()
@@ -59,6 +66,32 @@ def create(
             metavar="OLD:NEW",
         ),
     ] = None,
+    image_mappings: Annotated[
+        Mapping,
+        typer.Option(
+            "--image-mappings",
+            help="Replace the beginning of image names; OLD=NEW where a name holds a ':'.",
+            metavar="OLD:NEW",
+        ),
+    ] = None,
+    existing: Annotated[
+        ExistingPolicy,
+        typer.Option(
+            "--existing-resource-policy",
+            help="What exists: none leaves it alone, update makes it as it is in the backup.",
+        ),
+    ] = ExistingPolicy.NONE,
+    reuse_volumes: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-volumes",
+            help="Attach the old disks of claims without file data: only where nobody else does.",
+        ),
+    ] = False,
+    preserve_node_ports: Annotated[
+        bool,
+        typer.Option("--preserve-nodeports", help="Keep node ports that nobody had asked for."),
+    ] = False,
     allow_missing: Annotated[
         bool,
         typer.Option(
@@ -66,10 +99,21 @@ def create(
         ),
     ] = False,
     wait: options.Wait = False,
-    dry_run: options.DryRun = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Have the controller plan, print the plan, do nothing."),
+    ] = False,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Print the Restore (-o yaml or json) and make nothing."),
+    ] = False,
     form: options.OutputOption = Output.TABLE,
 ) -> None:
     """Restore a backup. What exists in the cluster is left alone; pods wait for their data.
+
+    \b
+    First see what it would do: what is created, left alone and why, from which classes
+      ararat restore create --from-backup mybackup --dry-run
 
     \b
       ararat restore create --from-backup mybackup --wait
@@ -81,6 +125,10 @@ def create(
       ararat restore create --from-backup mybackup --storage-class-mappings gp2:managed-csi
 
     \b
+    Over what exists, making it as it was:
+      ararat restore create --from-backup mybackup --existing-resource-policy update
+
+    \b
     With --wait the exit code is
       0 Completed   3 PartiallyFailed   1 Failed or Cancelled
     """
@@ -90,7 +138,7 @@ def create(
     from ararat.cli.follow import RESTORE
 
     parse.object_name(from_backup, kind="backup")
-    name = name or parse.derived_restore_name(from_backup, utcnow())
+    name = name or parse.derived_restore_name(from_backup, utcnow(), dry_run=dry_run)
     spec = RestoreSpec(
         **runs.selection(
             include_namespaces=include_namespaces,
@@ -105,12 +153,19 @@ def create(
         storage_class_mapping=parse.mapping(
             storage_class_mappings or (), option="--storage-class-mappings"
         ),
-        volumes=RestoreVolumes(allow_missing=allow_missing),
+        image_mapping=parse.image_mapping(image_mappings or ()),
+        existing_resource_policy=existing.value.capitalize(),
+        preserve_node_ports=preserve_node_ports,
+        volumes=RestoreVolumes(allow_missing=allow_missing, reuse=reuse_volumes),
+        dry_run=dry_run,
     )
     meta = Meta(name=parse.object_name(name, kind="restore"), namespace=settings.namespace)
     restore = Restore(metadata=meta, spec=spec, status=RestoreStatus())
-    if dry_run:
+    if manifest:
         runs.print_only(restore, form)
+        return
+    if dry_run:
+        _print_plan(settings, restore, form)
         return
     runs.make(settings, RESTORE, restore, check=_check, summary=_summary, wait=wait, form=form)
 
@@ -143,22 +198,23 @@ def get(
 @app.command()
 @with_settings
 def describe(settings: Settings, name: Name) -> None:
-    """Show everything about a restore: outcome, each volume, what it waits for, failures.
+    """Show everything about a restore: outcome, each volume, what stayed as it was, failures.
 
     \b
       ararat restore describe myrestore
     """
     from ararat.api import Restore
     from ararat.api.base import utcnow
-    from ararat.cli import restore_view
+    from ararat.cli import plan, restore_view
     from ararat.cli.objects import find
 
-    async def body(api: KubeApi) -> tuple[Restore, list[Row]]:
+    async def body(api: KubeApi) -> tuple[Restore, list[Row], RestorePlan | None]:
         restore = Restore.parse(await find(api, settings, Restore, name))
-        return restore, await _rows(api, settings, restore)
+        rows = await _rows(api, settings, restore)
+        return restore, rows, await plan.stored(api, settings, restore)
 
-    restore, rows = session.run(settings, body)
-    output.text(restore_view.describe(restore, rows, utcnow()))
+    restore, rows, made = session.run(settings, body)
+    output.text(restore_view.describe(restore, rows, utcnow(), made))
 
 
 @app.command()
@@ -210,6 +266,17 @@ def retry(settings: Settings, name: Name) -> None:
       ararat restore retry myrestore
     """
     runs.retry(settings, name)
+
+
+def _print_plan(settings: Settings, restore: Restore, form: Output) -> None:
+    from ararat.cli import plan, plan_view, render
+
+    made = session.run(settings, lambda api: plan.make(api, settings, restore, check=_check))
+    if form is Output.TABLE:
+        output.text(plan_view.dry_run(made))
+        return
+    document = made.to_dict()
+    output.text(render.as_json(document) if form is Output.JSON else render.as_yaml(document))
 
 
 async def _check(api: KubeApi, settings: Settings, restore: Restore) -> None:

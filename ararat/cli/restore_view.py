@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ararat.api import Restore
+from ararat.api.plan import RestorePlan
 from ararat.api.restore import RestorePhase, RestoreSpec
-from ararat.cli import coverage, render, sections
+from ararat.cli import coverage, plan_view, render, sections
 from ararat.cli.coverage import Row
 
 HEADERS = ("NAME", "PHASE", "BACKUP", "OBJECTS", "VOLUMES", "TOOK", "AGE")
@@ -32,7 +33,9 @@ def table(restores: Iterable[Restore], now: datetime) -> str:
     return render.table(HEADERS, rows)
 
 
-def describe(restore: Restore, rows: Sequence[Row], now: datetime) -> str:
+def describe(
+    restore: Restore, rows: Sequence[Row], now: datetime, plan: RestorePlan | None = None
+) -> str:
     """Everything a person may want to know, the outcome first."""
     status, spec = restore.status, restore.spec
     head = render.fields(
@@ -55,6 +58,7 @@ def describe(restore: Restore, rows: Sequence[Row], now: datetime) -> str:
         render.section("Asked for:", render.fields(_spec(spec), indent="  ")),
         render.section("Waiting for:", render.bullets(waiting)),
         render.section("Volumes:", coverage.restore_table(rows)),
+        plan_view.executed(plan) if plan else "",
         sections.failures(status.failures, status.failure_count),
         sections.warnings(status.warnings, status.warning_count),
         sections.conditions(status.conditions, now),
@@ -91,6 +95,9 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         *sections.selection(spec),
         ("Namespaces mapped", _mapping(spec.namespace_mapping)),
         ("Classes mapped", _mapping(spec.storage_class_mapping)),
+        ("Images mapped", _mapping(spec.image_mapping)),
+        ("Existing objects", "updated" if spec.existing_resource_policy == "Update" else None),
+        ("Old disks", "attached again" if spec.volumes.reuse else None),
         ("Volumes", "objects only" if spec.volumes.mode == "None" else "into new pods"),
         ("Missing data", "pods start all the same" if spec.volumes.allow_missing else None),
         ("On failure", f"pods {'stay held' if spec.gate.on_failure == 'Block' else 'start'}"),

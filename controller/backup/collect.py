@@ -211,7 +211,8 @@ class Collector:
         # List items carry neither; a stored object must say what it is.
         obj.setdefault("apiVersion", resource.api_version)
         obj.setdefault("kind", resource.kind)
-        (obj.get("metadata") or {}).pop("managedFields", None)
+        if resource.qualified != "services":  # theirs tell which node ports somebody asked for
+            (obj.get("metadata") or {}).pop("managedFields", None)
         path = self._spool / object_path(resource, obj)
         content = json.dumps(obj, sort_keys=True, ensure_ascii=False).encode()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,6 +6,8 @@ sentence. A namespace that is on its way out is waited for, visibly and not for 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ararat.api import Backup
 from ararat.api.location import BackupLocation, LocationPhase
 from ararat.api.restore import RestoreVolumesMode
@@ -16,11 +18,13 @@ from controller.location.open import OpenLocation
 
 from .data import BackupData, index
 from .existing import Existing, read_existing
+from .owners import owner_kinds
 from .plan import Plan
 from .planner import make_plan
 from .run import Look
 from .selection import resolve_namespaces
 from .source import read_manifest
+from .stored import StoredObject
 
 #: How long a namespace may take to go before the restore gives up.
 TERMINATING_SECONDS = 600.0
@@ -60,7 +64,7 @@ async def plan(look: Look, location: OpenLocation) -> Plan:
         look.restore,
         memory.manifest,
         memory.objects,
-        await survey(look),
+        await survey(look, memory.objects),
         gate=look.gate,
         own_namespaces=look.own_namespaces,
     )
@@ -69,7 +73,7 @@ async def plan(look: Look, location: OpenLocation) -> Plan:
     return made
 
 
-async def survey(look: Look) -> Existing:
+async def survey(look: Look, objects: Iterable[StoredObject] = ()) -> Existing:
     """The target cluster, as far as the plan depends on it."""
     context = look.context
     discovery = await context.api.discover()
@@ -78,6 +82,7 @@ async def survey(look: Look) -> Existing:
         cluster_uid=context.cluster_uid,
         namespaces=look.memory.sources,
         served=discovery.resources,
+        owner_kinds=owner_kinds(objects),
     )
 
 

@@ -3,10 +3,11 @@
 Problem: one object that cannot be made must not stop the others, a controller that was killed must
 not take its own work for somebody else's, and what the API server refuses *now* (an account that
 is just being made, a webhook that is just starting, load) it may accept a moment later.
-Decision: an object that exists is left alone and compared, and what differs is reported; with this
-restore's label on it, it counts as made. Refusals that pass by are tried again for a while, all
-others become a failure with a reason. If the API server itself does not answer, that is an error of
-the whole restore, which goes on later, and not a failure of ten thousand objects.
+Decision: an object that exists is compared, and what differs is reported; it is left alone, or
+patched where the restore asks for that. With this restore's label on it, it counts as made.
+Refusals that pass by are tried again for a while, all others become a failure with a reason. If the
+API server itself does not answer, that is an error of the whole restore, which goes on later, and
+not a failure of ten thousand objects.
 """
 
 from __future__ import annotations
@@ -16,25 +17,36 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-from ararat.errors import AraratError, Conflict, NotFound, Retryable
+from ararat.api.plan import Action
+from ararat.errors import AraratError, Conflict, InvalidSpec, NotFound, Retryable
 from ararat.kube.api import KubeApi
-from ararat.kube.errors import AlreadyExists, Forbidden, Invalid, KindNotServed
+from ararat.kube.errors import AlreadyExists, ApiConflict, Forbidden, Invalid, KindNotServed
 from ararat.kube.resources import SERVICE_ACCOUNTS, ResourceType
 
+from .differences import differences, update
 from .metadata import made_by
-from .plan import Action, Item
+from .plan import Item
 from .stored import Object
-from .transform import differences
 from .workloads import merge_account
 
 #: Seconds between attempts at an object that may be accepted a moment later; 25 s in all.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 8.0)
 
 
+#: How often an update is tried that somebody else's writing undoes.
+_UPDATE_ATTEMPTS = 5
+
+
+class CannotUpdate(InvalidSpec):
+    """What exists cannot be made as it is in the backup."""
+
+    default_reason = "CannotUpdate"
+
+
 class Outcome(StrEnum):
     CREATED = "Created"
+    UPDATED = "Updated"
     LEFT_ALONE = "LeftAlone"
     FAILED = "Failed"
 
@@ -49,17 +61,6 @@ class Result:
     differs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def summary(self) -> dict[str, Any]:
-        made: dict[str, Any] = {
-            "object": self.item.id,
-            "outcome": str(self.outcome),
-            "reason": self.reason,
-            "message": self.message,
-            "differs": list(self.differs),
-            "warnings": list(self.warnings),
-        }
-        return {key: value for key, value in made.items() if value}
-
 
 @dataclass
 class Creator:
@@ -69,6 +70,8 @@ class Creator:
     restore_uid: str
     #: ``deployments.apps`` → the version the cluster prefers.
     served: Mapping[str, ResourceType] = field(default_factory=dict)
+    #: Make what exists as it is in the backup.
+    update: bool = False
     #: Namespaces that this restore made: what the cluster put into them may be added to.
     own_namespaces: frozenset[str] = frozenset()
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -80,7 +83,7 @@ class Creator:
         if item.body is None:
             raise ValueError(f"{item.id} has nothing to create")
         try:
-            if item.action is Action.LEAVE:
+            if item.action in (Action.LEAVE, Action.UPDATE):
                 return await self._compare(item, item.type)
             return await self._create(item, item.body)
         except Retryable as exc:
@@ -149,13 +152,39 @@ class Creator:
             if patch is not None:
                 await self.api.patch(SERVICE_ACCOUNTS, item.name, patch, namespace=item.namespace)
             return Result(item, Outcome.CREATED, "Merged", "the cluster had made it already")
+        differs = tuple(differences(item.resource, existing, item.body))
+        if self.update and differs:
+            updated = await self._update(item, rt, existing)
+            if updated:
+                return Result(
+                    item, Outcome.UPDATED, "Updated", "existed", differs=differs, warnings=warnings
+                )
         return Result(
             item,
             Outcome.LEFT_ALONE,
             reason="Exists",
             message="exists already",
-            differs=tuple(differences(item.resource, existing, item.body)),
+            differs=differs,
             warnings=warnings,
+        )
+
+    async def _update(self, item: Item, rt: ResourceType, existing: Object) -> bool:
+        """Whether there was something to patch. Raises CannotUpdate."""
+        assert item.body is not None
+        for _ in range(_UPDATE_ATTEMPTS):
+            patch = update(item.resource, existing, item.body)
+            if patch is None:
+                return False
+            try:
+                await self.api.patch(rt, item.name, patch, namespace=item.namespace)
+            except ApiConflict:  # somebody wrote in between: look again
+                existing = await self.api.get(rt, item.name, namespace=item.namespace)
+                continue
+            except (Invalid, Forbidden) as exc:
+                raise _cannot_update(item, exc) from exc
+            return True
+        raise CannotUpdate(
+            f"{item.id} exists and changes all the time: what writes to it must be stopped first"
         )
 
     def _other_version(self, rt: ResourceType) -> ResourceType | None:
@@ -164,6 +193,14 @@ class Creator:
         if served is None or served.version == rt.version:
             return None
         return served
+
+
+def _cannot_update(item: Item, error: Invalid | Forbidden) -> CannotUpdate:
+    fields = ", ".join(dict.fromkeys(error.fields)) if isinstance(error, Invalid) else ""
+    return CannotUpdate(
+        f"exists, and {fields or 'it'} cannot be changed to what the backup has: delete the object "
+        f"and restore it again, or leave it as it is (existingResourcePolicy None): {error.message}"
+    )
 
 
 def _passes_by(error: Forbidden) -> bool:

@@ -23,6 +23,7 @@ from ararat.kube.resources import (
     ResourceType,
 )
 
+from .owners import OwnerKey
 from .stored import Object
 
 
@@ -38,6 +39,8 @@ class Existing:
     volumes: Mapping[str, Object] = field(default_factory=dict)
     storage_classes: Mapping[str, Object] = field(default_factory=dict)
     csi_drivers: frozenset[str] = frozenset()
+    #: Whatever makes objects that the backup holds, too.
+    owners: Mapping[OwnerKey, Object] = field(default_factory=dict)
     #: Each kind once, in the version its group prefers.
     served: Sequence[ResourceType] = ()
 
@@ -52,9 +55,12 @@ async def read_existing(
     cluster_uid: str,
     namespaces: Iterable[str],
     served: Sequence[ResourceType] = (),
+    owner_kinds: Iterable[tuple[str, str]] = (),
 ) -> Existing:
     """One look at the target cluster. ``namespaces``: those that the restore goes to."""
     found: dict[str, Object] = {}
+    owners: dict[OwnerKey, Object] = {}
+    makers = [rt for rt in served if (rt.group, rt.kind) in {*owner_kinds} and rt.namespaced]
     claims: dict[tuple[str, str], Object] = {}
     pods: dict[tuple[str, str], Object] = {}
     for name in sorted(set(namespaces)):
@@ -64,6 +70,9 @@ async def read_existing(
             continue
         claims |= {(name, _name(obj)): obj async for obj in api.list(PVCS, namespace=name)}
         pods |= {(name, _name(obj)): obj async for obj in api.list(PODS, namespace=name)}
+        for rt in makers:
+            async for obj in api.list(rt, namespace=name):
+                owners[(rt.group, rt.kind, name, _name(obj))] = obj
     return Existing(
         cluster_uid=cluster_uid,
         namespaces=found,
@@ -73,6 +82,7 @@ async def read_existing(
         storage_classes={_name(obj): obj async for obj in api.list(STORAGE_CLASSES)},
         csi_drivers=frozenset([_name(obj) async for obj in api.list(CSI_DRIVERS)]),
         served=served,
+        owners=owners,
     )
 
 

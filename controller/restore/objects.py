@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 
 from ararat.api.backup import Failure
+from ararat.api.plan import RestorePlan
+from ararat.api.restore import ExistingResourcePolicy
 from ararat.errors import AraratError
 from ararat.naming import label_value
 from controller.location.open import OpenLocation
 
-from . import results
+from . import plan_record, results
 from .create import Creator, Outcome
 from .filling import step
 from .pipeline import Pipeline, Tally
@@ -34,6 +36,7 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
         context.api,
         look.restore.uid,
         served={rt.qualified: rt for rt in (await context.api.discover()).resources},
+        update=look.restore.spec.existing_resource_policy is ExistingResourcePolicy.UPDATE,
     )
     pipeline = Pipeline(
         context.api,
@@ -63,10 +66,10 @@ async def _conclude(
     failures = unique([*plan.failures, *_failures(tally)])
     warnings = [*plan.warnings, *tally.warnings, *_warnings(tally)]
     memory.failures, memory.warnings = failures, warnings
-    memory.record = {
-        "plan": plan.summary(),
-        "objects": [result.summary() for result in tally.results],
-    }
+    document = plan.document(backup=look.restore.spec.backup)
+    if finished:
+        document = plan_record.with_results(document, tally.results)
+    memory.record = {"plan": document.to_dict()}
     for failure in failures:
         look.log.error(
             "object failed",
@@ -79,13 +82,16 @@ async def _conclude(
     look.log.info(
         "objects restored",
         created=tally.created,
+        updated=tally.updated,
         left_alone=tally.left_alone,
         failed=tally.failed,
     )
     # Kept before status says that objects are done: whoever takes over finds them.
     await results.keep(look, location)
+    await _keep_beside(look, document)
     await look.patch(
         {
+            "plan": plan_record.name_of(look),
             "objects": count_objects(tally).to_dict(),
             "objectsDone": finished,
             "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
@@ -95,6 +101,14 @@ async def _conclude(
         }
     )
     memory.objects = None  # Secrets among them: not held longer than needed
+
+
+async def _keep_beside(look: Look, document: RestorePlan) -> None:
+    """Trouble with the record of a restore is no trouble of the restore."""
+    try:
+        await plan_record.write(look, document)
+    except AraratError as exc:
+        look.log.warning("plan not stored", reason=exc.reason, message=exc.message)
 
 
 async def _tick(look: Look, location: OpenLocation, tally: Tally) -> None:
@@ -123,10 +137,10 @@ def _warnings(tally: Tally) -> list[str]:
     found = [
         f"{result.item.id}: {warning}" for result in tally.results for warning in result.warnings
     ]
-    left = [result for result in tally.results if result.outcome is Outcome.LEFT_ALONE]
+    done = {Outcome.LEFT_ALONE: "left alone; it differs", Outcome.UPDATED: "updated"}
     found += [
-        f"{result.item.id} exists and was left alone; it differs in {', '.join(result.differs)}"
-        for result in left
-        if result.differs
+        f"{result.item.id} exists and was {done[result.outcome]} in {', '.join(result.differs)}"
+        for result in tally.results
+        if result.outcome in done and result.differs
     ]
     return found

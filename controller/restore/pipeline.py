@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ararat.api.names import RESTORING
+from ararat.api.plan import Action
 from ararat.concurrency import for_each
 from ararat.errors import NotFound
 from ararat.kube.api import KubeApi
@@ -25,7 +26,7 @@ from ararat.kube.resources import CRDS, NAMESPACES
 from .claims import pending_for
 from .create import Creator, Outcome, Result
 from .order import rank
-from .plan import Action, Item, Plan
+from .plan import Item, Plan
 from .probe import prove_held
 from .selection import CLAIMS
 from .stored import Object
@@ -43,6 +44,7 @@ class Tally:
 
     total: int = 0
     created: int = 0
+    updated: int = 0
     left_alone: int = 0
     failed: int = 0
     step: str = ""
@@ -53,6 +55,8 @@ class Tally:
         match result.outcome:
             case Outcome.CREATED:
                 self.created += 1
+            case Outcome.UPDATED:
+                self.updated += 1
             case Outcome.LEFT_ALONE:
                 self.left_alone += 1
             case Outcome.FAILED:
@@ -63,7 +67,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        return self.created + self.left_alone + self.failed
+        return self.created + self.updated + self.left_alone + self.failed
 
 
 class Pipeline:

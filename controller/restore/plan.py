@@ -1,29 +1,23 @@
 """What a restore will do, as data: printed, stored, carried out.
 
 One immutable Plan is made by ``planner``; the pipeline only carries it out. An item is one object
-of the backup: created, left alone because it exists, or skipped for a reason that is shown.
+of the backup: created, left alone or updated because it exists, or skipped for a reason that is
+shown. ``ararat.api.plan`` is how it is kept and shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
 
 from ararat.api.backup import Failure
+from ararat.api.plan import Action, PlannedObject, PlannedVolume, RestorePlan
 from ararat.kube.resources import ResourceType
 
 from .stored import Object, StoredObject
 
 #: What every warning about data that was wanted, and had no place to go, says.
 NOT_RESTORED = "not restored"
-
-
-class Action(StrEnum):
-    CREATE = "Create"
-    LEAVE = "LeaveAlone"
-    SKIP = "Skip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +30,12 @@ class Item:
     namespace: str | None
     reason: str = ""
     message: str = ""
-    #: What to create; for LEAVE what would have been created.
+    #: What to create; for LEAVE and UPDATE what would have been created.
     body: Object | None = None
     #: Volumes that its gate waits for (pods).
     gated: tuple[str, ...] = ()
+    #: Fields in which what exists differs from it; known before only in a dry run.
+    differs: tuple[str, ...] = ()
 
     @property
     def type(self) -> ResourceType:
@@ -58,18 +54,18 @@ class Item:
         """``deployments.apps wp/mariadb``."""
         return f"{self.resource} {self.path}"
 
-    def summary(self) -> dict[str, Any]:
+    def described(self) -> PlannedObject:
         """For people and for the stored plan; without the object."""
-        made: dict[str, Any] = {
-            "resource": self.resource,
-            "namespace": self.namespace,
-            "name": self.name,
-            "action": str(self.action),
-            "reason": self.reason,
-            "message": self.message,
-            "gate": list(self.gated),
-        }
-        return {key: value for key, value in made.items() if value}
+        return PlannedObject(
+            resource=self.resource,
+            namespace=self.namespace or "",
+            name=self.name,
+            action=self.action,
+            reason=self.reason,
+            message=self.message,
+            differs=list(self.differs),
+            gate=list(self.gated),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,8 @@ class Plan:
     namespaces: Mapping[str, str] = field(default_factory=dict)
     #: New namespaces that are labelled while data is on its way into them.
     restoring: frozenset[str] = frozenset()
+    #: Claims, and volumes that live with their pod: what they come back with.
+    volumes: tuple[PlannedVolume, ...] = ()
     warnings: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
@@ -94,10 +92,14 @@ class Plan:
                 found.setdefault(item.resource, []).append(item)
         return list(found.items())
 
-    def summary(self) -> dict[str, Any]:
-        return {
-            "namespaces": dict(self.namespaces),
-            "items": [item.summary() for item in self.items],
-            "warnings": list(self.warnings),
-            "failures": [failure.to_dict() for failure in self.failures],
-        }
+    def document(self, *, backup: str, dry_run: bool = False) -> RestorePlan:
+        """The plan without any object's content."""
+        return RestorePlan(
+            backup=backup,
+            dry_run=dry_run,
+            namespaces=dict(self.namespaces),
+            objects=[item.described() for item in self.items],
+            volumes=list(self.volumes),
+            warnings=list(self.warnings),
+            failures=list(self.failures),
+        )

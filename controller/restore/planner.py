@@ -18,17 +18,19 @@ from typing import Any
 from ararat.api.backup import Failure
 from ararat.api.manifest import Manifest
 from ararat.api.names import RESTORING
-from ararat.api.restore import Restore, RestoreVolumesMode
+from ararat.api.plan import Action, ClaimData, PlannedVolume
+from ararat.api.restore import ExistingResourcePolicy, Restore, RestoreVolumesMode
 from ararat.errors import InvalidSpec
 from ararat.naming import label_value
 
-from .claims import ask_for_enough, mark_pending, pending_for
+from .claims import ask_for_enough, class_of, mark_pending, pending_for
 from .data import BackupData, VolumeData, Want, index
 from .existing import Existing
 from .gate import GateSettings, add_gate, gated_volumes
 from .metadata import made_by, mark
 from .order import in_order
-from .plan import NOT_RESTORED, Action, Item, Plan
+from .owners import Owners
+from .plan import NOT_RESTORED, Item, Plan
 from .pods import claims_of
 from .selection import CLAIMS, NAMESPACES, SYSTEM_NAMESPACE, Chosen, choose
 from .skips import Skip, Skips
@@ -96,6 +98,15 @@ class _Planner:
         self._warnings: list[str] = []
         self._failures: list[Failure] = []
         self._items: list[Item] = []
+        self._volumes: list[PlannedVolume] = []
+        update = restore.spec.existing_resource_policy is ExistingResourcePolicy.UPDATE
+        self._present = Action.UPDATE if update else Action.LEAVE
+        self._owners = Owners(
+            chosen.objects,
+            existing.owners,
+            namespaces=chosen.namespaces,
+            restore_uid=restore.uid,
+        )
         self._objects = self._skip_some(chosen.objects)
         by_kind = _by_kind(self._objects)
         classes, self._skipped_classes = decide_classes(
@@ -107,7 +118,12 @@ class _Planner:
                     f"storageClassMapping: storage class {new!r} (for {old!r}) does not exist here",
                     reason="StorageClassNotFound",
                 )
-        self._target = Target(namespaces=chosen.namespaces, classes=classes)
+        self._target = Target(
+            namespaces=chosen.namespaces,
+            classes=classes,
+            images=restore.spec.image_mapping,
+            preserve_node_ports=restore.spec.preserve_node_ports,
+        )
         #: Claims that this restore creates, by old namespace and name.
         self._creating = frozenset(
             (str(obj.namespace), obj.name)
@@ -129,6 +145,7 @@ class _Planner:
             items=items,
             namespaces=dict(self._namespaces),
             restoring=restoring,
+            volumes=tuple(self._volumes),
             warnings=tuple(self._warnings),
             failures=tuple(self._failures),
         )
@@ -142,10 +159,24 @@ class _Planner:
         for obj in everything:
             skip = skips.why(obj)
             if skip is None:
+                skip = self._owners.why_not(obj)
+                if skip is not None and obj.resource == PODS:
+                    self._note_slots(obj, skip)
+            if skip is None:
                 kept.append(obj)
             else:
                 self._items.append(self._skipped(obj, skip))
         return kept
+
+    def _note_slots(self, pod: StoredObject, skip: Skip) -> None:
+        """A pod that its owner makes anew: what lives with a pod is not filled in that one."""
+        slots = self._data.slots_of(str(pod.namespace), pod.name, pod.spec)
+        if slots:
+            self._warnings.append(
+                f"pod {self._path(pod)}: {skip.message}: volumes {', '.join(sorted(slots))} were "
+                f"{NOT_RESTORED}; delete the owner first to have it made again from the backup, or "
+                "fill a running pod's with --volumes in-place"
+            )
 
     def _skipped(self, obj: StoredObject, skip: Skip) -> Item:
         return Item(
@@ -167,6 +198,10 @@ class _Planner:
                 return self._pod(obj)
             case "persistentvolumes" if obj.name in self._fates.skipped:
                 return self._skipped(obj, self._fates.skipped[obj.name])
+            case "persistentvolumes" if self._restore.spec.volumes.reuse:
+                body = self._prepare(obj)
+                body["spec"]["persistentVolumeReclaimPolicy"] = "Retain"
+                return self._create(obj, body)
             case "storageclasses.storage.k8s.io" if obj.name in self._skipped_classes:
                 return self._skipped(obj, self._skipped_classes[obj.name])
         return self._create(obj, self._prepare(obj))
@@ -174,13 +209,15 @@ class _Planner:
     def _claim(self, obj: StoredObject) -> Item:
         namespace, key = str(obj.namespace), (str(obj.namespace), obj.name)
         data = self._data.claim(namespace, obj.name)
-        body = self._prepare(obj, keep_volume=key in self._fates.kept)
         present = self._exists(self._existing.claims, obj)
+        quiet = present is not None
+        body = self._prepare(obj, keep_volume=key in self._fates.kept, quiet=quiet)
         where = f"claim {self._namespaces[namespace]}/{obj.name}"
         if present is not None:
             if data is not None and data.want is Want.FILL:
                 self._warnings.append(_left_unfilled(where, present))
-            return self._create(obj, body, action=Action.LEAVE)
+            return self._create(obj, body, action=self._present)
+        self._note_volume(obj, body, data)
         if data is None:
             self._note_empty(obj, where)
             return self._create(obj, body)
@@ -214,7 +251,8 @@ class _Planner:
             if wanted:
                 self._warnings.append(
                     f"{where} exists and was left alone: volumes {', '.join(wanted)} were "
-                    f"{NOT_RESTORED} into it; delete it first to have it made again from the backup"
+                    f"{NOT_RESTORED} into it; fill them where they are with --volumes in-place, or "
+                    "delete the pod first to have it made again from the backup"
                 )
             return self._create(obj, body, action=Action.LEAVE)
         gated = {*slots}
@@ -228,6 +266,7 @@ class _Planner:
                     f"{where} needs claim {claim}, which is not restored: it will wait for it"
                 )
         for volume, data in slots.items():
+            self._volumes.append(_planned(f"{self._path(obj)}/{volume}", data))
             if data.want is Want.MISSING:
                 self._warnings.append(f"{where} volume {volume}: {_missing(data)}")
         in_order_of_spec = tuple(
@@ -238,10 +277,14 @@ class _Planner:
             self._restoring.add(self._namespaces[namespace])
         return self._create(obj, body, gated=in_order_of_spec)
 
-    def _prepare(self, obj: StoredObject, *, keep_volume: bool = False) -> Object:
+    def _prepare(
+        self, obj: StoredObject, *, keep_volume: bool = False, quiet: bool = False
+    ) -> Object:
+        """``quiet``: what it would lose is of no interest, because it exists."""
         prepared = prepare(obj.resource, obj.body, self._target, keep_volume=keep_volume)
         where = f"{obj.kind} {self._path(obj)}"
-        self._warnings += [f"{where}: {warning}" for warning in prepared.warnings]
+        if not quiet:
+            self._warnings += [f"{where}: {warning}" for warning in prepared.warnings]
         mark(prepared.body, restore=self._restore.name, restore_uid=self._restore.uid)
         return prepared.body
 
@@ -273,6 +316,24 @@ class _Planner:
             restored_claims=self._creating,
             filled_claims=filled,
             restore_uid=self._restore.uid,
+            reuse=self._restore.spec.volumes.reuse,
+        )
+
+    def _note_volume(self, claim: StoredObject, body: Object, data: VolumeData | None) -> None:
+        old, new = class_of(claim.body), class_of(body)
+        kept = (str(claim.namespace), claim.name) in self._fates.kept
+        requests = (body["spec"].get("resources") or {}).get("requests") or {}
+        planned = _planned(self._path(claim), data)
+        self._volumes.append(
+            planned.model_copy(
+                update={
+                    "data": ClaimData.OWN_VOLUME if kept else planned.data,
+                    "own_volume": claim.spec.get("volumeName") or "" if kept else "",
+                    "size": str(requests.get("storage") or ""),
+                    "storage_class": new or "",
+                    "old_class": old if old and old != new else "",
+                }
+            )
         )
 
     def _note_empty(self, claim: StoredObject, where: str) -> None:
@@ -335,10 +396,23 @@ def _left_unfilled(where: str, claim: Mapping[str, Any]) -> str:
             "pods that use it, then restore again"
         )
     return (
-        f"{where} exists and was left alone: its data was {NOT_RESTORED}; delete it and the pods "
-        "that use it first to have them made again from the backup"
+        f"{where} exists and was left alone: its data was {NOT_RESTORED}; fill it where it is with "
+        "--volumes in-place, or delete it and the pods that use it first to have them made again "
+        "from the backup"
     )
 
 
 def _missing(data: VolumeData) -> str:
     return f"{data.why_missing}; pods wait for it: restore with allowMissing to let them start"
+
+
+def _planned(name: str, data: VolumeData | None) -> PlannedVolume:
+    if data is None:
+        return PlannedVolume(volume=name, data=ClaimData.EMPTY)
+    missing = data.want is Want.MISSING
+    return PlannedVolume(
+        volume=name,
+        data=ClaimData.MISSING if missing else ClaimData.FILES,
+        bytes=data.size,
+        files=data.files,
+    )

@@ -96,6 +96,7 @@ def volumes_text(*, total: int, completed: int, failed: int) -> str:
 def count_objects(tally: Tally) -> ObjectCounts:
     words = [
         (tally.created, "created"),
+        (tally.updated, "updated"),
         (tally.left_alone, "left alone"),
         (tally.failed, "failed"),
     ]
@@ -104,6 +105,7 @@ def count_objects(tally: Tally) -> ObjectCounts:
         text = f"{tally.done} of {tally.total}: {text}"
     return ObjectCounts(
         created=tally.created,
+        updated=tally.updated,
         left_alone=tally.left_alone,
         failed=tally.failed,
         total=tally.total,

@@ -36,6 +36,7 @@ from controller.location.open import OpenLocation, first_error
 from . import results, source
 from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
+from .dry_run import dry_run
 from .filling import step
 from .objects import restore_objects
 from .progress import (
@@ -125,6 +126,9 @@ class RestoreReconciler:
         if look.cancelled:
             return await self._cancel(look)
         location = await load(look)
+        if look.restore.spec.dry_run:
+            await dry_run(look, location)
+            return None
         if look.restore.status.phase is RestorePhase.NEW:
             wait = await self._begin(look, location)
             if wait is not None:
@@ -284,6 +288,9 @@ class RestoreReconciler:
             if await stop_jobs(look):
                 return _IDLE_SECONDS
             await self._let_go(look)
+            self._forget(look)
+            return None
+        if restore.spec.dry_run:
             self._forget(look)
             return None
         if look.retry_asked and restore.status.phase is RestorePhase.PARTIALLY_FAILED:

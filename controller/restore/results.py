@@ -60,4 +60,4 @@ async def recall(look: Look, location: OpenLocation) -> None:
         return
     memory.failures = [Failure.model_validate(failure) for failure in record["failures"]]
     memory.warnings = list(record["warnings"])
-    memory.record = {key: record[key] for key in ("plan", "objects") if key in record}
+    memory.record = {"plan": record["plan"]} if "plan" in record else {}

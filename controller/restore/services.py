@@ -2,9 +2,11 @@
 
 Decision: addresses that the old cluster allocated go (cluster IPs, node ports, health-check port,
 address families), because another service may hold them by now. What the *user* asked for stays:
-the only trace of that is ``kubectl``'s last-applied annotation. A headless service stays headless.
-Limits: a node port that somebody asked for by other means than ``kubectl apply`` is not known to
-be wanted, and is allocated anew.
+``kubectl``'s last-applied annotation and the managed fields tell it (ports that the API server
+allocates are in neither). A headless service stays headless.
+Limits: in backups made before services kept their managed fields, a node port that somebody asked
+for by other means than ``kubectl apply`` is not known to be wanted; ``--preserve-nodeports`` keeps
+all of them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from .stored import Object
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def prepare_service(service: Object) -> None:
-    """Make a stripped service creatable (in place)."""
+def prepare_service(service: Object, *, node_ports: frozenset[int] | None) -> None:
+    """Make a stripped service creatable (in place). ``node_ports``: those to keep; None: all."""
     spec = service["spec"]
     asked = _last_applied_spec(service)
     if spec.get("clusterIP") != "None":
@@ -29,16 +31,35 @@ def prepare_service(service: Object) -> None:
         spec.pop("ipFamilies", None)
     if spec.get("ipFamilyPolicy") == "SingleStack" and "ipFamilyPolicy" not in asked:
         spec.pop("ipFamilyPolicy", None)
-    if "healthCheckNodePort" not in asked:
+    if node_ports is None:
+        return
+    if spec.get("healthCheckNodePort") not in node_ports:
         spec.pop("healthCheckNodePort", None)
-    wanted = _node_ports(asked)
     for port in spec.get("ports") or []:
-        if "nodePort" in port and port["nodePort"] not in wanted:
+        if "nodePort" in port and port["nodePort"] not in node_ports:
             port.pop("nodePort")
 
 
-def _node_ports(spec: Mapping[str, Any]) -> set[int]:
-    return {port["nodePort"] for port in spec.get("ports") or [] if port.get("nodePort")}
+def asked_node_ports(service: Mapping[str, Any]) -> frozenset[int]:
+    """Node ports that somebody asked for, of a service with its managed fields."""
+    asked = _last_applied_spec(service)
+    found = {port["nodePort"] for port in asked.get("ports") or [] if port.get("nodePort")}
+    found.add(asked.get("healthCheckNodePort") or 0)
+    spec = service.get("spec") or {}
+    for entry in service["metadata"].get("managedFields") or []:
+        fields = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        if "f:healthCheckNodePort" in fields:
+            found.add(spec.get("healthCheckNodePort") or 0)
+        for key, owned in (fields.get("f:ports") or {}).items():
+            if key.startswith("k:") and "f:nodePort" in owned:
+                keys = json.loads(key[2:])
+                found |= {
+                    port.get("nodePort") or 0
+                    for port in spec.get("ports") or []
+                    if port.get("port") == keys.get("port")
+                    and port.get("protocol", "TCP") == keys.get("protocol", "TCP")
+                }
+    return frozenset(found - {0})
 
 
 def _last_applied_spec(service: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """From a stored object to the object to create. Pure.
 
-One function per kind, each in the module of its noun; this one chooses them. The same function
-serves to compare with an object that exists already: both are brought to the same form first.
+One function per kind, each in the module of its noun; this one chooses them. ``differences`` brings
+an object that exists to the same form with it, before it compares.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 from .claims import prepare_claim, prepare_volume
 from .classes import DEFAULT_CLASS, StorageClasses, is_default
+from .images import map_images
 from .metadata import drop, strip
 from .pods import prepare_pod
-from .references import rewrite_selectors, rewrite_services, rewrite_subjects
-from .services import prepare_service
+from .references import rewrite
+from .services import asked_node_ports, prepare_service
 from .stored import Object
 from .workloads import (
     prepare_account,
@@ -25,20 +26,8 @@ from .workloads import (
     prepare_stateful_set,
 )
 
-_BINDINGS = frozenset(
-    {
-        "rolebindings.rbac.authorization.k8s.io",
-        "clusterrolebindings.rbac.authorization.k8s.io",
-    }
-)
-_CALLS_SERVICES = frozenset(
-    {
-        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
-        "validatingwebhookconfigurations.admissionregistration.k8s.io",
-        "apiservices.apiregistration.k8s.io",
-        "customresourcedefinitions.apiextensions.k8s.io",
-    }
-)
+#: By this label two revisions are told apart before their content is.
+_HASH = frozenset({"controller.kubernetes.io/hash"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,9 @@ class Target:
 
     namespaces: Mapping[str, str] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
+    #: Beginnings of image names, old to new.
+    images: Mapping[str, str] = field(default_factory=dict)
+    preserve_node_ports: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,10 +57,7 @@ def prepare(
     metadata = made["metadata"]
     if metadata.get("namespace"):
         metadata["namespace"] = namespaces.get(metadata["namespace"], metadata["namespace"])
-    if resource in _BINDINGS:
-        rewrite_subjects(made, namespaces)
-    if resource in _CALLS_SERVICES:
-        rewrite_services(made, namespaces)
+    rewrite(resource, made, namespaces)
     match resource:
         case "namespaces":
             metadata["name"] = namespaces.get(metadata["name"], metadata["name"])
@@ -80,7 +69,10 @@ def prepare(
         case "persistentvolumes":
             prepare_volume(made, namespaces=namespaces)
         case "services":
-            prepare_service(made)
+            prepare_service(
+                made,
+                node_ports=None if target.preserve_node_ports else asked_node_ports(body),
+            )
         case "serviceaccounts":
             prepare_account(made)
         case "secrets":
@@ -89,37 +81,12 @@ def prepare(
             prepare_job(made)
         case "statefulsets.apps":
             warnings += prepare_stateful_set(made, classes=target.classes)
-        case "networkpolicies.networking.k8s.io":
-            rewrite_selectors(made, namespaces)
         case "storageclasses.storage.k8s.io":
             if is_default(made) and target.classes.default not in (None, metadata["name"]):
                 # Two defaults would make every later claim of the cluster a matter of luck.
                 drop(metadata, "annotations", frozenset(DEFAULT_CLASS))
+    map_images(resource, made, target.images)
+    if resource == "controllerrevisions.apps" and made.get("data") != body.get("data"):
+        # Its owner then compares content, finds its own template again, and replaces no pod.
+        drop(metadata, "labels", _HASH)
     return Prepared(made, tuple(warnings))
-
-
-def differences(resource: str, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Fields in which an existing object differs from the one to create, at most five paths.
-
-    What the server fills in by itself is taken off both; so is what this restore added.
-    """
-    left = prepare(resource, existing, Target(), keep_volume=True).body
-    right = prepare(resource, wanted, Target(), keep_volume=True).body
-    for body in (left, right):
-        body.pop("apiVersion", None)
-        if resource == "persistentvolumeclaims":
-            body["spec"].pop("volumeName", None)
-    return sorted(set(_paths(left, right, "")))[:5]
-
-
-def _paths(left: Any, right: Any, at: str) -> list[str]:
-    """Paths that differ, not deeper than three fields: enough to see what it is about."""
-    if left == right:
-        return []
-    if at.count(".") >= 2 or not (isinstance(left, dict) and isinstance(right, dict)):
-        return [at or "."]
-    found = []
-    for key in left.keys() | right.keys():
-        inner = f"{at}.{key}" if at else str(key)
-        found += _paths(left.get(key), right.get(key), inner)
-    return found

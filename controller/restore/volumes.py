@@ -5,7 +5,9 @@ production's disk. A volume that really belongs to this cluster and was kept (po
 come back as it was.
 Decision: a volume is brought back only in its own cluster, with policy Retain, when its claim is
 not filled from files and no existing volume is a door to the same disk. Otherwise the claim is
-provisioned anew, and the plan says that it comes back empty.
+provisioned anew, and the plan says that it comes back empty. With ``--reuse-volumes`` the user says
+that the disks are there and nobody else's; such a volume comes back with policy Retain, so that no
+deleted claim of ours takes the disk with it.
 """
 
 from __future__ import annotations
@@ -40,13 +42,18 @@ def decide_volumes(
     restored_claims: frozenset[tuple[str, str]],
     filled_claims: frozenset[tuple[str, str]],
     restore_uid: str,
+    reuse: bool = False,
 ) -> VolumeFates:
-    """``restored_claims`` are created by this restore; ``filled_claims`` get data from files."""
+    """``restored_claims`` are created by this restore; ``filled_claims`` get data from files.
+
+    ``reuse``: the user vouches for disks that are another cluster's, or might be gone.
+    """
     doors = {
         handle(volume): name
         for name, volume in existing.volumes.items()
         if not made_by(volume, restore_uid)
     }
+    names = {name for name, body in existing.volumes.items() if not made_by(body, restore_uid)}
     skipped: dict[str, Skip] = {}
     kept: set[tuple[str, str]] = set()
     for volume in volumes:
@@ -58,7 +65,9 @@ def decide_volumes(
             same_cluster=same_cluster,
             restored=claim in restored_claims,
             filled=claim in filled_claims,
+            reuse=reuse,
             door=doors.get(handle(volume.body)),
+            taken=volume.name in names,
         )
         if skip is not None:
             skipped[volume.name] = skip
@@ -74,20 +83,29 @@ def _why_not(
     same_cluster: bool,
     restored: bool,
     filled: bool,
+    reuse: bool,
     door: str | None,
+    taken: bool,
 ) -> Skip | None:
     if filled:
         return Skip("FilledFromFiles", "its claim gets a new volume, filled from the backup")
     if claim is not None and not restored:
         return Skip("ClaimNotRestored", f"its claim {'/'.join(claim)} is not restored")
-    if not same_cluster:
-        return Skip("OtherCluster", "a disk of another cluster is never attached here")
-    if volume.spec.get("persistentVolumeReclaimPolicy") != "Retain":
-        return Skip("NotRetained", "its reclaim policy is not Retain: the disk may be gone")
+    if not same_cluster and not reuse:
+        return Skip(
+            "OtherCluster", "a disk of another cluster is attached here only with --reuse-volumes"
+        )
+    if not reuse and volume.spec.get("persistentVolumeReclaimPolicy") != "Retain":
+        return Skip(
+            "NotRetained",
+            "its reclaim policy is not Retain: the disk may be gone; --reuse-volumes tries it",
+        )
     if handle(volume.body) is None:
         return Skip("UnknownSource", "its kind of disk is not one that can be told from others")
     if door is not None:
         return Skip("InUse", f"volume {door} is a door to the same disk")
+    if taken:
+        return Skip("NameTaken", "another volume of that name exists, and is another disk")
     return None
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ararat.api.plan import Action
 from ararat.kube import KubeApi, ResourceType
-from ararat.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, SERVICES
+from ararat.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICE_ACCOUNTS, SERVICES
 from controller.restore.create import Creator, Outcome
-from controller.restore.plan import Action, Item
+from controller.restore.plan import Item
+from controller.restore.services import asked_node_ports
 from controller.restore.stored import StoredObject
+from controller.restore.transform import Target, prepare
 from tests.unit.controller.restore.make import UID, stored
 
 
@@ -132,3 +136,91 @@ async def test_what_is_never_accepted_fails_at_once(
 async def test_a_namespace_that_is_not_there(api: KubeApi) -> None:
     result = await creator(api).create(item(stored("ConfigMap", "c"), "no-such-namespace"))
     assert (result.outcome, result.reason) == (Outcome.FAILED, "NamespaceNotFound")
+
+
+# --- updates ------------------------------------------------------------------------------------
+
+
+async def exists(api: KubeApi, obj: StoredObject, namespace: str) -> StoredObject:
+    """Make it; returned is what a backup would hold: with everything the server fills in."""
+    body = {**obj.body, "metadata": {"name": obj.name}}
+    return replace(obj, body=await api.create(obj.type, body, namespace=namespace))
+
+
+def deployment(replicas: int, app: str = "web") -> StoredObject:
+    return stored(
+        "Deployment",
+        "web",
+        api_version="apps/v1",
+        spec={
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": app}},
+            "template": {
+                "metadata": {"labels": {"app": app}},
+                "spec": {"containers": [{"name": "c", "image": "i:1"}]},
+            },
+        },
+    )
+
+
+async def test_update_patches_what_differs(api: KubeApi, namespace: str) -> None:
+    kept = await exists(api, deployment(1), namespace)
+    await api.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 3}}, namespace=namespace)
+    result = await creator(api, update=True).create(item(kept, namespace))
+    assert (result.outcome, result.differs) == (Outcome.UPDATED, ("spec.replicas",))
+    again = await creator(api, update=True).create(item(kept, namespace))
+    assert (again.outcome, again.differs) == (Outcome.LEFT_ALONE, ())
+
+
+async def test_update_that_the_server_refuses_names_the_field(api: KubeApi, namespace: str) -> None:
+    await exists(api, deployment(1, app="theirs"), namespace)
+    result = await creator(api, update=True).create(item(deployment(1), namespace))
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "CannotUpdate")
+    assert "spec.selector cannot be changed" in result.message
+    assert "delete the object" in result.message
+
+
+async def test_update_of_a_secret_shows_no_value(api: KubeApi, namespace: str) -> None:
+    def secret(value: str) -> StoredObject:
+        data = {"password": base64.b64encode(value.encode()).decode()}
+        return stored("Secret", "s", data=data, immutable=True, type="Opaque")
+
+    await exists(api, secret("old-secret-value"), namespace)
+    result = await creator(api, update=True).create(item(secret("new-secret-value"), namespace))
+    assert result.reason == "CannotUpdate"
+    assert "data" in result.message
+    shown = repr(result.message) + repr(result.differs)
+    for value in ("old-secret-value", "new-secret-value"):
+        assert value not in shown
+        assert base64.b64encode(value.encode()).decode() not in shown
+
+
+async def test_update_keeps_allocated_node_ports(api: KubeApi, namespace: str) -> None:
+    def service(target: int) -> StoredObject:
+        ports = [{"port": 80, "targetPort": target, "protocol": "TCP"}]
+        return stored("Service", "s", spec={"type": "NodePort", "ports": ports})
+
+    kept = await exists(api, service(9090), namespace)
+    patch = {"spec": {"ports": service(8080).spec["ports"]}}
+    await api.patch(SERVICES, "s", patch, namespace=namespace)
+    before = await api.get(SERVICES, "s", namespace=namespace)
+    wanted = prepare("services", kept.body, Target()).body
+    result = await creator(api, update=True).create(item(replace(kept, body=wanted), namespace))
+    assert (result.outcome, result.differs) == (Outcome.UPDATED, ("spec.ports[0].targetPort",))
+    after = await api.get(SERVICES, "s", namespace=namespace)
+    assert after["spec"]["ports"][0]["targetPort"] == 9090
+    assert after["spec"]["ports"][0]["nodePort"] == before["spec"]["ports"][0]["nodePort"]
+    assert after["spec"]["clusterIP"] == before["spec"]["clusterIP"]
+
+
+async def test_node_ports_that_somebody_asked_for_are_told_from_others(
+    api: KubeApi, namespace: str
+) -> None:
+    """By the managed fields, as a real API server writes them."""
+    asked = {"port": 81, "nodePort": 31777, "name": "asked"}
+    spec = {"type": "NodePort", "ports": [{"port": 80, "name": "given"}, asked]}
+    made = await api.create(
+        SERVICES, {"metadata": {"name": "s"}, "spec": spec}, namespace=namespace
+    )
+    assert all(port.get("nodePort") for port in made["spec"]["ports"])
+    assert asked_node_ports(made) == {31777}

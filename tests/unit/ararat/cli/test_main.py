@@ -38,7 +38,8 @@ COMMANDS = [
 
 
 def dry_run(capsys, *arguments: str) -> dict[str, Any]:
-    assert main.run([*arguments, "--dry-run"]) == 0, capsys.readouterr().err
+    only = "--manifest" if arguments[0] == "restore" else "--dry-run"
+    assert main.run([*arguments, only]) == 0, capsys.readouterr().err
     document = yaml.safe_load(capsys.readouterr().out)
     assert isinstance(document, dict)
     return document
@@ -141,10 +142,19 @@ def test_restore_flags(capsys):
         "--storage-class-mappings",
         "gp2:fast",
         "--allow-missing",
+        "--reuse-volumes",
+        "--image-mappings",
+        "docker.io:mirror.example,old:5000/team=new:443/team",
+        "--existing-resource-policy",
+        "update",
+        "--preserve-nodeports",
     )["spec"]
+    assert spec["imageMapping"] == {"docker.io": "mirror.example", "old:5000/team": "new:443/team"}
+    assert spec["existingResourcePolicy"] == "Update"
+    assert spec["preserveNodePorts"] is True
     assert spec["namespaceMapping"] == {"wp": "wp-copy", "x": "y"}
     assert spec["storageClassMapping"] == {"gp2": "fast"}
-    assert spec["volumes"] == {"mode": "NewPod", "allowMissing": True}
+    assert spec["volumes"] == {"mode": "NewPod", "allowMissing": True, "reuse": True}
 
 
 def test_location_flags(capsys, tmp_path):

@@ -24,7 +24,7 @@ from ararat.api.nodejob import (
 from ararat.api.restore import RestoreSpec, RestoreStatus
 from controller.restore.existing import Existing
 from controller.restore.gate import GateSettings, add_gate
-from controller.restore.plan import Plan
+from controller.restore.plan import Item, Plan
 from controller.restore.planner import make_plan
 from controller.restore.stored import StoredObject
 
@@ -343,3 +343,19 @@ def job(
         ),
         status=PodVolumeRestoreStatus(phase=phase, progress=progress or Progress(), **status),
     )
+
+
+def only(made: Plan, resource: str) -> Item:
+    found = [item for item in made.items if item.resource == resource]
+    assert len(found) == 1, [item.id for item in made.items]
+    return found[0]
+
+
+def body(made: Plan, resource: str) -> dict[str, Any]:
+    found = only(made, resource).body
+    assert found is not None
+    return found
+
+
+def gated(made: Plan) -> tuple[str, ...]:
+    return only(made, "pods").gated

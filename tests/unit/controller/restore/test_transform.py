@@ -7,7 +7,7 @@ import pytest
 
 from controller.restore.classes import StorageClasses
 from controller.restore.stored import StoredObject
-from controller.restore.transform import Target, differences, prepare
+from controller.restore.transform import Target, prepare
 from controller.restore.workloads import is_automatic_token, merge_account
 from tests.unit.controller.restore.make import claim, pod, stored
 
@@ -447,11 +447,3 @@ def test_second_default_class_is_not_made() -> None:
     assert "annotations" not in made(obj)["metadata"]
     alone = Target(classes=StorageClasses(default=None))
     assert made(obj, alone)["metadata"]["annotations"]
-
-
-def test_differences_ignore_what_the_server_and_we_add() -> None:
-    wanted = prepare("configmaps", stored("ConfigMap", "c", data={"a": "1"}).body, HERE).body
-    present = stored("ConfigMap", "c", labels={"ararat.dev/restore-uid": "x"}, data={"a": "1"}).body
-    assert differences("configmaps", present, wanted) == []
-    changed = stored("ConfigMap", "c", labels={"new": "x"}, data={"a": "2", "b": "3"}).body
-    assert differences("configmaps", changed, wanted) == ["data.a", "data.b", "metadata.labels"]
