@@ -8,11 +8,9 @@ their own timers are only for deadlines that no event announces.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -48,6 +46,7 @@ from controller.repository.ensure import Repositories
 from controller.restore.reconcile import RestoreReconciler, keys_of_pod
 from controller.restore.webhook import Webhook, serve_webhooks
 from controller.runlog import RunLogs
+from controller.spool import clear
 
 LEASE = "ararat-controller"
 _WORKERS = 4
@@ -226,7 +225,7 @@ def _ended(raw: KubeObject) -> bool:
 
 async def run(config: Config) -> None:
     """The process, until SIGTERM."""
-    await asyncio.to_thread(_clear, config.spool_dir)
+    await asyncio.to_thread(clear, config.spool_dir)
     async with connect() as api:
         cluster_uid = await current_cluster_uid(api)
         version = await api.server_version()
@@ -258,12 +257,6 @@ async def run(config: Config) -> None:
             # Every replica serves them: followers too.
             work.append(serve_webhooks(webhook, certificate, port=config.webhook_port))
         await _until_signalled(*work)
-
-
-def _clear(spool: Path) -> None:
-    """Remove what a process that was killed left: it takes memory, and Secrets are among it."""
-    for left in spool.iterdir() if spool.is_dir() else ():
-        shutil.rmtree(left, ignore_errors=True)
 
 
 async def _until_signalled(*work: Any) -> None:

@@ -26,7 +26,7 @@ from controller.backup.jobs import build_job, job_name
 from controller.backup.outcome import count_coverage
 from controller.backup.plan import BackupPlan, make_plan
 from controller.backup.queueing import blocked_by
-from controller.backup.run import BACKUPS, JOBS, Look
+from controller.backup.run import JOBS, Look
 from controller.context import Context
 from controller.location.open import OpenLocation
 
@@ -90,13 +90,7 @@ async def begin(
         live_uids=frozenset(other.uid for other in others) - {backup.uid},
     )
     plan = await store.write_plan(location, backup, plan)
-    await look.set_finalizer(present=True)
-    await context.api.patch(
-        BACKUPS,
-        backup.name,
-        {"metadata": {"labels": {LOCATION: naming.label_value(location.name)}}},
-        namespace=backup.metadata.namespace,
-    )
+    await look.hold(labels={LOCATION: naming.label_value(location.name)})
     await _announce(look, location, plan)
     look.memory.plan = plan
     return None

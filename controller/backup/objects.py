@@ -7,11 +7,7 @@ which a snapshot found again by its tags could not tell.
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ararat.api import Backup
 from ararat.api.backup import Failure, ObjectsResult
@@ -21,6 +17,7 @@ from controller.context import Context
 from controller.location.open import OpenLocation
 from controller.repository.ensure import password_of
 from controller.runlog import RunLog
+from controller.spool import room
 
 from .collect import Collector, empty, ordered_for_needs
 from .plan import BackupPlan
@@ -51,20 +48,19 @@ async def _store_objects(
     current = await context.repositories.objects(location)
     parts: list[str] = []
     added = 0
-    # Of this attempt alone: a former leader in the same container may be on its way out.
-    spool = Path(
-        await asyncio.to_thread(tempfile.mkdtemp, prefix="objects-", dir=context.spool_dir)
-    )
-    async with open_repository(
-        store=location.store,
-        directory=current.directory,
-        password=password_of(location, current.repository_name),
-        key_id=current.key_id,
-        access=Access.APPEND_ONLY,
-        owner=context.lock_owner(f"objects-{backup.uid}"),
-        cache_dir=context.cache_dir,
-        scratch_dir=context.scratch_dir,
-    ) as restic:
+    async with (
+        room(context.spool_dir, "objects") as spool,
+        open_repository(
+            store=location.store,
+            directory=current.directory,
+            password=password_of(location, current.repository_name),
+            key_id=current.key_id,
+            access=Access.APPEND_ONLY,
+            owner=context.lock_owner(f"objects-{backup.uid}"),
+            cache_dir=context.cache_dir,
+            scratch_dir=context.scratch_dir,
+        ) as restic,
+    ):
 
         async def store_part() -> None:
             nonlocal added
@@ -74,25 +70,22 @@ async def _store_objects(
             parts.append(made.snapshot_id or "")
             added += made.bytes_added
 
-        try:
-            empty(spool)
-            discovery = await context.api.discover()
-            resources = match_resources(discovery.resources, backup.spec)
-            collector = Collector(
-                context.api,
-                spool=spool,
-                selection=backup.spec,
-                namespaces=plan.namespaces,
-                across=plan.across,
-                store=store_part,
-                part_bytes=PART_BYTES,
-            )
-            collected = await collector.run(ordered_for_needs(resources))
-            log.info("objects collected", count=collected.count, kinds=len(resources))
-            if collector.spooled or not parts:
-                await store_part()
-        finally:
-            await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
+        empty(spool)
+        discovery = await context.api.discover()
+        resources = match_resources(discovery.resources, backup.spec)
+        collector = Collector(
+            context.api,
+            spool=spool,
+            selection=backup.spec,
+            namespaces=plan.namespaces,
+            across=plan.across,
+            store=store_part,
+            part_bytes=PART_BYTES,
+        )
+        collected = await collector.run(ordered_for_needs(resources))
+        log.info("objects collected", count=collected.count, kinds=len(resources))
+        if collector.spooled or not parts:
+            await store_part()
         log.info(
             "objects stored",
             snapshots=parts,

@@ -357,7 +357,7 @@ class BackupReconciler:
         await self._end_jobs(look.jobs())
         if FINALIZER in look.backup.metadata.finalizers:
             await self._context.drop_password_secrets(look.backup)
-            await look.set_finalizer(present=False)
+            await look.let_go()
         jobs, ended = look.jobs(), look.backup.status.completion_time
         if not jobs or ended is None:
             return None

@@ -13,7 +13,7 @@ from ararat.api.base import ConditionStatus, utcnow, with_condition
 from ararat.api.names import FINALIZER
 from ararat.errors import AraratError
 from ararat.kube.resources import of as resource_of
-from ararat.kube.status import patch_status
+from ararat.kube.status import merge, patch_status
 from controller.backup import store
 from controller.backup.jobtable import JobTable
 from controller.backup.plan import BackupPlan
@@ -66,9 +66,15 @@ class Memory:
         return order.index(shown) < order.index(self.phase)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Look:
-    """A backup as it is now, and everything needed to act on it."""
+    """A backup as it is now, and everything needed to act on it.
+
+    ``backup`` is what the look decides upon, ``raw`` follows the look's own writes. Each of these
+    names the version it was made for: a leader that lost its Lease and has not noticed yet, or
+    whose cache is behind, must not write over what its successor did. Raises ApiConflict: look
+    again.
+    """
 
     context: Context
     raw: dict[str, Any]
@@ -82,7 +88,12 @@ class Look:
         return self.backup.spec.cancel or deleted
 
     async def patch(self, status: dict[str, Any]) -> None:
-        await patch_status(self.context.api, BACKUPS, self.raw, status)
+        before = self.raw.get("status") or {}
+        if merge(before, status) != before:
+            version = self.raw["metadata"]["resourceVersion"]
+            self.raw = await patch_status(
+                self.context.api, BACKUPS, self.raw, status, resource_version=version
+            )
         if "phase" in status:
             self.memory.phase = BackupPhase(status["phase"])
             self.memory.phase_at = time.monotonic()
@@ -116,21 +127,25 @@ class Look:
                 fields["snapshot"] = job.status.snapshot_id
             self.log.info("node job", **fields)
 
-    async def set_finalizer(self, *, present: bool) -> None:
-        """Hold the object, or let it go. Raises ApiConflict: it moved on, look again."""
-        held = set(self.backup.metadata.finalizers)
-        wanted = held | {FINALIZER} if present else held - {FINALIZER}
-        if wanted == held:
+    async def hold(self, *, labels: dict[str, str]) -> None:
+        """Keep the object from being removed before its end was seen to; labels come along."""
+        held = self.raw["metadata"].get("finalizers") or []
+        await self._patch_metadata({"finalizers": sorted({*held, FINALIZER}), "labels": labels})
+
+    async def let_go(self) -> None:
+        """The object may be removed."""
+        held = self.raw["metadata"].get("finalizers") or []
+        await self._patch_metadata({"finalizers": [name for name in held if name != FINALIZER]})
+
+    async def _patch_metadata(self, metadata: dict[str, Any]) -> None:
+        before = self.raw["metadata"]
+        if merge(before, metadata) == before:
             return
-        await self.context.api.patch(
+        version = before["resourceVersion"]
+        self.raw = await self.context.api.patch(
             BACKUPS,
             self.backup.name,
-            {
-                "metadata": {
-                    "finalizers": sorted(wanted),
-                    "resourceVersion": self.backup.metadata.resource_version,
-                }
-            },
+            {"metadata": {**metadata, "resourceVersion": version}},
             namespace=self.backup.metadata.namespace,
         )
 

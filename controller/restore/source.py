@@ -22,6 +22,7 @@ from ararat.restic.session import open_repository
 from controller.context import Context
 from controller.location.open import OpenLocation
 from controller.repository.ensure import password_of
+from controller.spool import room
 
 from .stored import StoredObject, read_tree
 
@@ -72,10 +73,10 @@ async def read_objects(
     if not manifest.objects.snapshot_id:
         return []
     repository = repository_of(manifest, manifest.objects.directory)
-    spool = context.spool_dir / f"restore-{job}"
-    await asyncio.to_thread(_fresh, spool)
-    try:
-        async with open_repository(
+    objects: dict[tuple[str, str | None, str], StoredObject] = {}
+    async with (
+        room(context.spool_dir, "restore") as spool,
+        open_repository(
             store=location.store,
             directory=repository.directory,
             password=password_of(location, repository.repository_name),
@@ -84,31 +85,29 @@ async def read_objects(
             owner=context.lock_owner(job),
             cache_dir=context.cache_dir,
             scratch_dir=context.scratch_dir,
-        ) as restic:
-            objects: dict[tuple[str, str | None, str], StoredObject] = {}
-            for snapshot in manifest.objects.snapshots:
-                await asyncio.to_thread(_fresh, spool)
-                result = await restic.restore(
-                    RestoreRequest(snapshot_id=snapshot, target=spool, sparse=False)
+        ) as restic,
+    ):
+        for snapshot in manifest.objects.snapshots:
+            await asyncio.to_thread(_empty, spool)
+            result = await restic.restore(
+                RestoreRequest(snapshot_id=snapshot, target=spool, sparse=False)
+            )
+            if result.failed_count:
+                first = result.failed[0].message if result.failed else "no cause given"
+                raise Damaged(
+                    f"{result.failed_count} API objects of backup {manifest.backup} could not "
+                    f"be read: {first}",
+                    reason="ObjectsUnreadable",
                 )
-                if result.failed_count:
-                    first = result.failed[0].message if result.failed else "no cause given"
-                    raise Damaged(
-                        f"{result.failed_count} API objects of backup {manifest.backup} could not "
-                        f"be read: {first}",
-                        reason="ObjectsUnreadable",
-                    )
-                # Of an object that is in two parts, the later one is meant.
-                for obj in await asyncio.to_thread(lambda: list(read_tree(spool))):
-                    objects[(obj.resource, obj.namespace, obj.name)] = obj
-        return list(objects.values())
-    finally:
-        await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
+            # Of an object that is in two parts, the later one is meant.
+            for obj in await asyncio.to_thread(lambda: list(read_tree(spool))):
+                objects[(obj.resource, obj.namespace, obj.name)] = obj
+    return list(objects.values())
 
 
-def _fresh(spool: Path) -> None:
+def _empty(spool: Path) -> None:
     shutil.rmtree(spool, ignore_errors=True)
-    spool.mkdir(parents=True, mode=0o700)
+    spool.mkdir(mode=0o700)
 
 
 async def _exists(location: OpenLocation, name: str) -> bool:
