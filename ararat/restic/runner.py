@@ -7,17 +7,20 @@ the store, that is the reason, whatever restic made of it; otherwise restic's ex
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from ararat import process
 from ararat.errors import AraratError
 from ararat.process import Child, Command, Exit, Sandbox
 
-from . import arguments, cgroup, exit_codes, messages, sandbox
+from . import arguments, caches, cgroup, exit_codes, messages, sandbox
 from .environment import child_environment
 from .models import Access, SessionStats
 from .repository_blobs import RepositoryBlobs
@@ -25,6 +28,7 @@ from .rest_server import RestServer
 from .settings import Settings
 from .version import Binary
 
+log = structlog.get_logger()
 OnMessage = Callable[[messages.Message], None]
 
 
@@ -84,6 +88,40 @@ class Runner:
         accept: tuple[int, ...] = (0,),
     ) -> Outcome:
         """Run to the end. Raises what the end means, unless its code is in ``accept``."""
+        for _ in range(caches.TRIES):
+            outcome = await self._once(
+                command,
+                on_line=on_line,
+                on_error=on_error,
+                directory=directory,
+                confined=confined,
+                connections=connections,
+            )
+            if not await self._cache_mended(outcome.said):
+                break
+        if outcome.end.code not in accept:
+            raise self.failure(outcome, what)
+        return outcome
+
+    async def _cache_mended(self, said: str | None) -> bool:
+        """Whether the command ended for a broken cache, so that another try is worth it."""
+        directory = self.session.cache_dir
+        if directory is None or not caches.unreadable(said):
+            return False
+        mended = await asyncio.to_thread(caches.mend, directory)
+        log.warning("cache was unreadable", said=said, mended=mended)
+        return True
+
+    async def _once(
+        self,
+        command: list[str],
+        *,
+        on_line: Callable[[str], None] | None,
+        on_error: OnMessage | None,
+        directory: int | None,
+        confined: Sandbox | None,
+        connections: int | None,
+    ) -> Outcome:
         said: list[str] = []
 
         def on_stderr(line: str) -> None:
@@ -106,35 +144,39 @@ class Runner:
                 )
             finally:
                 await self._ended()
-        outcome = Outcome(end, said[-1] if said else None, _more(kills, cgroup.oom_kills()))
-        if end.code not in accept:
-            raise self.failure(outcome, what)
-        return outcome
+        return Outcome(end, said[-1] if said else None, _more(kills, cgroup.oom_kills()))
 
     async def stream(self, command: list[str], *, what: str) -> AsyncGenerator[bytes, None]:
         """stdout as it comes; an error at the end is raised after the last piece."""
-        said: list[str] = []
+        for _ in range(caches.TRIES):
+            said: list[str] = []
+            begun = False
 
-        def on_stderr(line: str) -> None:
-            text = messages.exit_error(messages.parse_message(line))
-            if text is not None:
-                said.append(text)
+            def on_stderr(line: str, said: list[str] = said) -> None:
+                text = messages.exit_error(messages.parse_message(line))
+                if text is not None:
+                    said.append(text)
 
-        kills = cgroup.oom_kills()
-        with self._command(command, None, None, None) as child_command:
-            try:
-                async with process.start(
-                    child_command, grace=self.session.settings.grace, on_stderr=on_stderr
-                ) as child:
-                    self._started(child)
-                    async for chunk in child.chunks():
-                        yield chunk
-                    end = await child.wait()
-            finally:
-                await self._ended()
-        if end.code != 0:
+            kills = cgroup.oom_kills()
+            with self._command(command, None, None, None) as child_command:
+                try:
+                    async with process.start(
+                        child_command, grace=self.session.settings.grace, on_stderr=on_stderr
+                    ) as child:
+                        self._started(child)
+                        async for chunk in child.chunks():
+                            begun = True
+                            yield chunk
+                        end = await child.wait()
+                finally:
+                    await self._ended()
+            if end.code == 0:
+                return
             oom = _more(kills, cgroup.oom_kills())
-            raise self.failure(Outcome(end, said[-1] if said else None, oom), what)
+            outcome = Outcome(end, said[-1] if said else None, oom)
+            if begun or not await self._cache_mended(outcome.said):
+                break
+        raise self.failure(outcome, what)
 
     def failure(self, outcome: Outcome, what: str) -> AraratError:
         fatal = self.session.blobs.fatal
