@@ -42,6 +42,11 @@ def backup_deleting(backup: str) -> str:
     return f"{_backup(backup)}/deleting.json"
 
 
+def backup_pinned(backup: str) -> str:
+    """Its existence keeps a backup from being deleted for its age."""
+    return f"{_backup(backup)}/pinned.json"
+
+
 def backup_log(backup: str) -> str:
     return f"{_backup(backup)}/log.jsonl.gz"
 
@@ -95,6 +100,11 @@ def repository_name(directory: str) -> str:
     if head != REPOSITORIES or len(parts) != shape or "" in parts or ".." in parts:
         raise InvalidSpec(f"{directory!r} is not the directory of a repository")
     return name
+
+
+def maintenance(directory: str) -> str:
+    """The folder of what maintenance notes about a repository, outside of restic's own."""
+    return f"maintenance/{repository_name(directory)}"
 
 
 def is_data(name: str) -> bool:

@@ -20,7 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     show = commands.add_parser("show", help="print what a location holds of a backup or restore")
-    show.add_argument("what", choices=["manifest", "results", "backup-log", "restore-log"])
+    show.add_argument(
+        "what", choices=["manifest", "results", "backup-log", "restore-log", "retention"]
+    )
     show.add_argument("name")
     arguments = parser.parse_args()
     try:

@@ -18,9 +18,11 @@ import structlog
 from ararat.api import (
     Backup,
     BackupLocation,
+    DeleteBackupRequest,
     PodVolumeBackup,
     PodVolumeRestore,
     Restore,
+    Schedule,
 )
 from ararat.api.base import utcnow
 from ararat.api.names import BACKUP_UID, COMPONENT, COMPONENT_AGENT, RESTORE, RESTORE_UID
@@ -39,6 +41,8 @@ from controller.backup.reconcile import BackupReconciler
 from controller.certificates import CertificateKeeper, ServerCertificate
 from controller.config import Config
 from controller.context import Context
+from controller.deletion.manifests import ManifestReader
+from controller.deletion.reconcile import DeletionReconciler
 from controller.keys import MasterKey
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
@@ -46,6 +50,8 @@ from controller.repository.ensure import Repositories
 from controller.restore.reconcile import RestoreReconciler, keys_of_pod
 from controller.restore.webhook import Webhook, serve_webhooks
 from controller.runlog import RunLogs
+from controller.schedule.expiry import ExpiryReconciler
+from controller.schedule.reconcile import ScheduleReconciler
 from controller.spool import clear
 
 LEASE = "ararat-controller"
@@ -76,6 +82,12 @@ def label_index(label: str) -> Callable[[KubeObject], Iterable[str]]:
         return (value,) if value else ()
 
     return values
+
+
+def schedule_index(backup: KubeObject) -> Iterable[str]:
+    """Index Backups by the Schedule that made them."""
+    name = backup["spec"].get("schedule")
+    return (str(name),) if name else ()
 
 
 def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str) -> Context:
@@ -113,12 +125,14 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         ),
         logs=RunLogs(),
         locations_informer=own(BackupLocation),
-        backups=own(Backup),
+        backups=own(Backup, schedule=schedule_index),
         restores=own(Restore),
         pod_volume_backups=own(PodVolumeBackup, **{"backup-uid": label_index(BACKUP_UID)}),
         pod_volume_restores=own(PodVolumeRestore, **{"restore-uid": label_index(RESTORE_UID)}),
         agents=Informer(api, PODS, namespace=namespace, labels=f"{COMPONENT}={COMPONENT_AGENT}"),
         gated_pods=Informer(api, PODS, labels=RESTORE, indexers={"restore": label_index(RESTORE)}),
+        schedules=own(Schedule),
+        deletions=own(DeleteBackupRequest),
     )
 
 
@@ -133,6 +147,8 @@ async def lead(context: Context) -> None:
             context.pod_volume_restores,
             context.agents,
             context.gated_pods,
+            context.schedules,
+            context.deletions,
         )
         lanes = _lanes(context, tasks)
         context.locations_informer.on_change(
@@ -152,6 +168,10 @@ async def lead(context: Context) -> None:
 def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     namespace = context.namespace
     locations, backups, restores = (WorkQueue(n) for n in ("locations", "backups", "restores"))
+    schedules, expiries, deletions = (WorkQueue(n) for n in ("schedules", "expiry", "deletions"))
+
+    def schedule_of(backup: KubeObject) -> Iterable[str]:
+        return [f"{namespace}/{name}" for name in schedule_index(backup)]
 
     def active_backups(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.backups.items() if not _ended(raw)]
@@ -189,6 +209,21 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
                 (context.gated_pods, restores_of_pod),
                 (context.agents, active_restores),
             ),
+        ),
+        _Lane(
+            queue=schedules,
+            reconciler=ScheduleReconciler(context),
+            sources=((context.schedules, _own_key), (context.backups, schedule_of)),
+        ),
+        _Lane(
+            queue=expiries,
+            reconciler=ExpiryReconciler(context),
+            sources=((context.backups, _own_key),),
+        ),
+        _Lane(
+            queue=deletions,
+            reconciler=DeletionReconciler(context, ManifestReader()),
+            sources=((context.deletions, _own_key),),
         ),
     )
 

@@ -7,11 +7,13 @@ import base64
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ararat import naming
 from ararat.api import Resource
+from ararat.api.base import utcnow
 from ararat.api.names import OWNER_UID
 from ararat.api.nodejob import RepositoryReference
 from ararat.errors import Conflict
@@ -62,6 +64,10 @@ class Context:
     agents: Informer
     #: Pods with the label ararat.dev/restore, in all namespaces.
     gated_pods: Informer
+    schedules: Informer
+    deletions: Informer
+    #: The clock that schedules, retention and maintenance go by.
+    now: Callable[[], datetime] = utcnow
 
     async def location(self, name: str) -> OpenLocation:
         """An open location; it is shared, so whoever gets it does not close it.
@@ -126,6 +132,22 @@ class Context:
                 owner=owner, location=location, repository_name=repository_name
             ),
             read_only=not location.writable,
+        )
+
+    def check_not_maintained(self, directory: str) -> None:
+        """Raises Retryable while maintenance runs on a repository."""
+        del directory
+
+    def owns(self, location: str) -> bool:
+        """Whether the location is known to be this cluster's to write, and reachable."""
+        raw = self.locations_informer.get(location, self.namespace)
+        if raw is None:
+            return False
+        status = raw.get("status") or {}
+        return (
+            raw["spec"].get("accessMode") != "ReadOnly"
+            and status.get("owner") == self.cluster_uid
+            and status.get("phase") == "Available"
         )
 
     def agent_readiness(self) -> dict[str, bool]:

@@ -7,7 +7,8 @@ import json
 from typing import BinaryIO
 
 from ararat import layout
-from ararat.api import Backup, Restore
+from ararat.api import Backup, Restore, Schedule
+from ararat.api.base import utcnow
 from ararat.api.manifest import decode_manifest
 from ararat.errors import InvalidSpec, NotFound
 from ararat.keys import manifest_mac_key
@@ -18,10 +19,11 @@ from controller.backup.plan import current_cluster_uid
 from controller.config import Config
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
+from controller.schedule.held import parsed, verdicts
 
 
 async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
-    """Write ``manifest`` (JSON), ``results`` (JSON), or a log (JSON lines).
+    """Write ``manifest``, ``results``, a schedule's ``retention`` (JSON), or a log (JSON lines).
 
     Raises NotFound where there is nothing of that kind, and what Locations.open() raises.
     """
@@ -33,6 +35,10 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
             cluster_uid=await current_cluster_uid(api),
         )
         try:
+            if what == "retention":
+                out.write(await _retention(config, api, locations, name))
+                out.flush()
+                return
             location = await locations.open(await _location_of(config, api, what, name))
             out.write(await _read(location, what, name))
             out.flush()
@@ -57,6 +63,40 @@ async def _read(location: OpenLocation, what: str, name: str) -> bytes:
         return gzip.decompress(data)
     manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
     return json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+async def _retention(config: Config, api: KubeApi, locations: Locations, name: str) -> bytes:
+    """Each backup of a schedule, and what keeps it, as the controller decides it."""
+    raw = await api.get(resource_of(Schedule), name, namespace=config.namespace)
+    schedule = Schedule.parse(raw)
+    found = api.list(resource_of(Backup), namespace=config.namespace)
+    backups = [b for b in parsed([raw async for raw in found]) if b.spec.schedule == name]
+    rows = []
+    for place in sorted({b.status.location for b in backups if b.status.location}):
+        location = await locations.open(place)
+        here = {b.name: b for b in backups if b.status.location == place}
+        for verdict in await verdicts(
+            location,
+            here.values(),
+            schedule.spec.retention,
+            zone=schedule.spec.time_zone,
+            now=utcnow(),
+        ):
+            backup = here[verdict.name]
+            reasons = list(verdict.reasons)
+            if not location.writable:
+                reasons = ["its location is another cluster's to keep"]
+            rows.append(
+                {
+                    "name": backup.name,
+                    "location": place,
+                    "phase": backup.status.phase.value,
+                    "time": str(backup.status.start_time or ""),
+                    "kept": bool(reasons),
+                    "reasons": reasons,
+                }
+            )
+    return json.dumps(rows, indent=1).encode() + b"\n"
 
 
 async def _location_of(config: Config, api: KubeApi, what: str, name: str) -> str:

@@ -4,10 +4,12 @@ from typing import Any
 
 from .backup import Backup
 from .base import API_VERSION, GROUP, VERSION, Resource
+from .deletion import DeleteBackupRequest
 from .location import BackupLocation
 from .nodejob import PodVolumeBackup, PodVolumeRestore
 from .repository import Repository
 from .restore import Restore
+from .schedule import Schedule
 
 #: Every kind, in the order in which the chart lists them.
 KINDS: tuple[type[Resource[Any, Any]], ...] = (
@@ -17,6 +19,8 @@ KINDS: tuple[type[Resource[Any, Any]], ...] = (
     PodVolumeBackup,
     Restore,
     PodVolumeRestore,
+    Schedule,
+    DeleteBackupRequest,
 )
 
 __all__ = [
@@ -26,9 +30,11 @@ __all__ = [
     "VERSION",
     "Backup",
     "BackupLocation",
+    "DeleteBackupRequest",
     "PodVolumeBackup",
     "PodVolumeRestore",
     "Repository",
     "Resource",
     "Restore",
+    "Schedule",
 ]

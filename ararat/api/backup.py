@@ -8,6 +8,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from ararat import duration
+
 from .base import Model, Resource, Status
 from .nodejob import Progress
 
@@ -87,6 +89,17 @@ class BackupSpec(Selection):
         default=None, description="BackupLocation; the default one where unset."
     )
     deadlines: Deadlines = Field(default=Deadlines(), description="When to give up.")
+    schedule: str | None = Field(
+        default=None,
+        description="Schedule that made it and whose retention says how long it is kept.",
+    )
+    ttl: str | None = Field(
+        default=None,
+        pattern=duration.PATTERN,
+        description="For a backup without schedule: it is deleted when it is older than this, as "
+        "in 90d; 30 days where unset.",
+    )
+    pinned: bool = Field(default=False, description="Never deleted because of its age.")
     cancel: bool = Field(default=False, description="Ends the backup.")
 
 
@@ -99,6 +112,7 @@ class BackupPhase(StrEnum):
     PARTIALLY_FAILED = "PartiallyFailed"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+    DELETING = "Deleting"
 
     @property
     def terminal(self) -> bool:
@@ -107,6 +121,7 @@ class BackupPhase(StrEnum):
             BackupPhase.PARTIALLY_FAILED,
             BackupPhase.FAILED,
             BackupPhase.CANCELLED,
+            BackupPhase.DELETING,
         )
 
     @property
@@ -166,6 +181,9 @@ class BackupStatus(Status):
     failures: list[Failure] = Field(default=[], description="What went wrong, at most 50.")
     failure_count: int = Field(default=0, description="How many went wrong.")
     warnings: list[str] = Field(default=[], description="What to look at, at most 50.")
+    pinned: bool = Field(
+        default=False, description="The pin is kept in the location, beside the backup."
+    )
 
 
 class Backup(Resource[BackupSpec, BackupStatus]):

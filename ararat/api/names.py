@@ -28,6 +28,8 @@ RESTORE = "ararat.dev/restore"
 RESTORE_UID = "ararat.dev/restore-uid"
 #: On a Secret made for node jobs: the UID of the Backup or Restore it goes with.
 OWNER_UID = "ararat.dev/owner-uid"
+#: On a Backup: the Schedule that made it (label-safe name).
+SCHEDULE = "ararat.dev/schedule"
 #: On a Backup, Repository: its location.
 LOCATION = "ararat.dev/location"
 #: On a Backup that sync made: it was not made by this cluster.

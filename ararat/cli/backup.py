@@ -26,8 +26,19 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the backup.")
 @with_settings
 def create(
     settings: Settings,
-    name: Name,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of the backup; needed without a schedule."),
+    ] = None,
     *,
+    from_schedule: Annotated[
+        str | None,
+        typer.Option(
+            "--from-schedule",
+            help="What this schedule backs up, now. Everything else is its business.",
+            metavar="SCHEDULE",
+        ),
+    ] = None,
     include_namespaces: options.IncludeNamespaces = None,
     exclude_namespaces: options.ExcludeNamespaces = None,
     include_resources: options.IncludeResources = None,
@@ -51,6 +62,12 @@ def create(
             metavar="NAME",
         ),
     ] = None,
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            "--ttl", help="Deleted when it is older: 36h, 90d. Default: 30d.", metavar="SPAN"
+        ),
+    ] = None,
     wait: options.Wait = False,
     dry_run: options.DryRun = False,
     form: options.OutputOption = Output.TABLE,
@@ -67,11 +84,21 @@ def create(
       ararat backup create all --exclude-namespaces kube-system
       ararat backup create web -l app=web --default-volumes-to-fs-backup
       ararat backup create mybackup --include-namespaces wp --dry-run -o yaml
+      ararat backup create --from-schedule nightly --wait
 
     \b
     With --wait the exit code is
       0 Completed   3 PartiallyFailed   1 Failed or Cancelled
     """
+    if from_schedule is not None:
+        from ararat.cli import life
+
+        life.create_from_schedule(
+            settings, from_schedule, name, wait=wait, dry_run=dry_run, form=form
+        )
+        return
+    if name is None:
+        raise typer.BadParameter("a backup needs a NAME, or --from-schedule SCHEDULE")
     from ararat.api import Backup
     from ararat.api.backup import BackupSpec, BackupStatus, BackupVolumes, VolumePolicy
     from ararat.api.base import Meta
@@ -88,6 +115,7 @@ def create(
         ),
         volumes=BackupVolumes(default_policy=policy),
         location=location,
+        ttl=parse.span(ttl, option="--ttl"),
     )
     meta = Meta(name=parse.object_name(name, kind="backup"), namespace=settings.namespace)
     backup = Backup(metadata=meta, spec=spec, status=BackupStatus())
@@ -96,7 +124,7 @@ def create(
         return
     from ararat.cli.follow import BACKUP
 
-    runs.make(settings, BACKUP, backup, check=_check, summary=_summary, wait=wait, form=form)
+    runs.make(settings, BACKUP, backup, check=check, summary=summary, wait=wait, form=form)
 
 
 @app.command()
@@ -170,7 +198,7 @@ def wait(settings: Settings, name: Name, form: options.OutputOption = Output.TAB
     """
     from ararat.cli.follow import BACKUP
 
-    runs.wait(settings, BACKUP, name, summary=_summary, form=form)
+    runs.wait(settings, BACKUP, name, summary=summary, form=form)
 
 
 @app.command()
@@ -186,7 +214,7 @@ def cancel(settings: Settings, name: Name) -> None:
     runs.cancel(settings, BACKUP, name)
 
 
-async def _check(api: KubeApi, settings: Settings, backup: Backup) -> None:
+async def check(api: KubeApi, settings: Settings, backup: Backup) -> None:
     from ararat.cli import checks
 
     spec = backup.spec
@@ -194,7 +222,7 @@ async def _check(api: KubeApi, settings: Settings, backup: Backup) -> None:
     await checks.matching_namespaces(api, spec.included_namespaces, spec.excluded_namespaces)
 
 
-def _summary(obj: KubeObject, settings: Settings) -> str:
+def summary(obj: KubeObject, settings: Settings) -> str:
     from ararat.api import Backup
     from ararat.cli import backup_view
 

@@ -56,7 +56,7 @@ def describe(backup: Backup, rows: Sequence[Row], now: datetime) -> str:
     )
     parts = [
         head,
-        render.section("Asked for:", render.fields(_spec(spec), indent="  ")),
+        render.section("Asked for:", render.fields(asked_for(spec), indent="  ")),
         render.section("Volumes:", coverage.backup_table(rows)),
         sections.failures(status.failures, status.failure_count),
         sections.warnings(status.warnings, len(status.warnings)),
@@ -91,7 +91,7 @@ def summary(backup: Backup, *, flags: str = "") -> str:
     return "\n".join(part for part in (title, body, render.bullets(troubles), following) if part)
 
 
-def _spec(spec: BackupSpec) -> list[tuple[str, str | None]]:
+def asked_for(spec: BackupSpec) -> list[tuple[str, str | None]]:
     policy = {
         "OptIn": "those that pods name in ararat.dev/backup-volumes",
         "OptOut": "all but those in ararat.dev/backup-volumes-excludes",

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from ararat.cli import backup, key, location, restore, session, version
+from ararat.cli import backup, key, life, location, restore, schedule, session, version
 
 app = typer.Typer(
     name="ararat",
@@ -29,6 +29,7 @@ app = typer.Typer(
       ararat backup create mybackup --include-namespaces wp --wait
       ararat backup describe mybackup
       ararat restore create --from-backup mybackup --wait
+      ararat schedule create nightly --cron '30 2 * * *' --include-namespaces wp --keep-daily 7
       ararat key export -o ararat-key.json        (keep it outside the cluster)
 
     \b
@@ -36,8 +37,10 @@ app = typer.Typer(
       0 done   1 failed   2 wrong usage   3 partially failed   130 interrupted (the work goes on)
     """,
 )
+life.register(backup.app)
 app.add_typer(backup.app, name="backup")
 app.add_typer(restore.app, name="restore")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(location.app, name="location")
 app.add_typer(key.app, name="key")
 app.command("version")(version.version)

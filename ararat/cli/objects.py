@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ararat.api import Backup, BackupLocation, Resource, Restore
+from ararat.api import Backup, BackupLocation, Resource, Restore, Schedule
 from ararat.api.base import Meta, utcnow
 from ararat.cli import render, session
 from ararat.cli.settings import Settings
@@ -20,7 +20,12 @@ Kind = type[Resource[Any, Any]]
 T = TypeVar("T", bound=Resource[Any, Any])
 
 #: What the command line calls them.
-NOUNS: dict[Kind, str] = {Backup: "backup", Restore: "restore", BackupLocation: "location"}
+NOUNS: dict[Kind, str] = {
+    Backup: "backup",
+    Restore: "restore",
+    BackupLocation: "location",
+    Schedule: "schedule",
+}
 
 
 async def all_of(api: KubeApi, settings: Settings, kind: Kind) -> list[KubeObject]:

@@ -20,3 +20,8 @@ def objects(found: Sequence[Mapping[str, Any]], output: Output, *, single: bool)
     """Objects as JSON or YAML: one as it is where one was asked for, else a List."""
     document = render.documents(found, single=single)
     text(render.as_json(document) if output is Output.JSON else render.as_yaml(document))
+
+
+def document(value: Any, output: Output) -> None:
+    """Anything else that machines read."""
+    text(render.as_json(value) if output is Output.JSON else render.as_yaml(value))

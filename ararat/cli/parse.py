@@ -92,6 +92,19 @@ def tristate(value: str | None, *, option: str) -> bool | None:
         raise typer.BadParameter(f"{option} takes true or false, not {value!r}") from None
 
 
+def span(text: str | None, *, option: str) -> str | None:
+    """``text`` itself where it is a span of time."""
+    from ararat import duration
+    from ararat.errors import InvalidSpec
+
+    if text is not None:
+        try:
+            duration.parse(text)
+        except InvalidSpec as error:
+            raise typer.BadParameter(f"{option}: {error.message}") from error
+    return text
+
+
 def selector(text: str | None) -> LabelSelector | None:
     """A selector as kubectl takes it: ``app=web,tier!=db,env in (a,b),!canary``."""
     if text is None:

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from ararat import naming
 from ararat.api import Backup
 from ararat.api.backup import BackupPhase, BackupStatus
-from ararat.api.base import utcnow
 from ararat.api.manifest import Coverage
 from ararat.api.names import LOCATION
 from ararat.api.nodejob import RepositoryReference
@@ -157,7 +156,7 @@ async def _announce(look: Look, location: OpenLocation, plan: BackupPlan) -> Non
     )
     status = BackupStatus(
         phase=BackupPhase.IN_PROGRESS,
-        start_time=utcnow(),
+        start_time=look.context.now(),
         location=location.name,
         namespaces=plan.namespaces[:100],
         namespace_count=len(plan.namespaces),

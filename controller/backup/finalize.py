@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import ararat
 from ararat.api import Backup, PodVolumeBackup
 from ararat.api.backup import BackupPhase, BackupStatus, ObjectsResult
-from ararat.api.base import ConditionStatus, utcnow, with_condition
+from ararat.api.base import ConditionStatus, with_condition
 from ararat.api.manifest import Manifest, ManifestRepository, ManifestVolume
 from ararat.concurrency import for_each
 from ararat.errors import Damaged
@@ -87,8 +87,8 @@ async def commit(
         location_id=location.location_id,
         spec=backup.spec,
         phase=outcome.phase,
-        start_time=backup.status.start_time or utcnow(),
-        completion_time=utcnow(),
+        start_time=backup.status.start_time or context.now(),
+        completion_time=context.now(),
         namespaces=plan.namespaces,
         objects=objects,
         repositories=repositories,

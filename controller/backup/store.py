@@ -43,6 +43,12 @@ async def claim_name(
     A name left by a backup of this cluster that never got a manifest and whose object is gone
     (``live_uids`` has all that are left) is taken over. Raises Conflict.
     """
+    if await _exists(location, layout.backup_deleting(backup.name)):
+        raise Conflict(
+            f"the backup {backup.name} of location {location.name} is being deleted: choose "
+            "another name, or wait",
+            reason="BackupDeleting",
+        )
     name = layout.backup_begin(backup.name)
     body = json.dumps({"uid": backup.uid, "cluster": cluster_uid}).encode()
     try:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ararat import layout
 from ararat.api import Backup, BackupLocation
 from ararat.api.base import ConditionStatus, utcnow, with_condition
+from ararat.api.deletion import DeleteBackupRequestSpec, DeletionCause
 from ararat.api.location import BackupLocationStatus, LocationPhase
 from ararat.api.manifest import decode_manifest
 from ararat.api.names import TAKE_OVER
@@ -26,12 +27,13 @@ from ararat.kube.events import EventRecorder
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from controller.context import Context
+from controller.deletion.request import send_request
 from controller.location.open import NotOwner, OpenLocation, first_error
 from controller.location.sync import (
     awaits_status,
     backup_from_manifest,
     plan_sync,
-    stored_backups,
+    read_names,
 )
 
 _UNAVAILABLE_RETRY_SECONDS = 15.0
@@ -163,15 +165,15 @@ class LocationReconciler:
             except ValidationError:
                 continue  # its own reconciler says what is wrong with it
         names = [info.name async for info in location.store.list(f"{layout.BACKUPS}/")]
-        stored = stored_backups(names)
-        plan = plan_sync(location.name, stored, objects)
+        stored = read_names(names)
+        plan = plan_sync(location.name, set(stored.backups), objects)
         problems = [
             f"backup {name} is also in another location, whose backup is the one shown"
             for name in plan.shadowed
         ]
         for name in plan.add:
             try:
-                await self._add(location, name)
+                await self._add(location, name, pinned=name in stored.pinned)
             except (Damaged, NotFound, InvalidSpec) as exc:
                 problems.append(f"backup {name}: {exc.message}")
         for backup in plan.remove:
@@ -179,15 +181,29 @@ class LocationReconciler:
             await self._context.api.delete(
                 _BACKUPS, backup.name, namespace=self._context.namespace, uid=backup.uid
             )
-        return len(stored), problems
+        if location.writable:
+            for name in sorted(stored.deleting):
+                await self._resume_deletion(location, name)
+        return len(stored.backups), problems
 
-    async def _add(self, location: OpenLocation, name: str) -> None:
+    async def _resume_deletion(self, location: OpenLocation, name: str) -> None:
+        """A deletion that was begun is ended, also where its request is gone."""
+        for raw in self._context.deletions.items():
+            ended = (raw.get("status") or {}).get("phase") in ("Completed", "Refused")
+            if raw["spec"].get("backup") == name and not ended:
+                return
+        spec = DeleteBackupRequestSpec(
+            backup=name, location=location.name, cause=DeletionCause.RESUMED
+        )
+        await send_request(self._context, spec)
+
+    async def _add(self, location: OpenLocation, name: str, *, pinned: bool) -> None:
         data = await location.store.get(layout.backup_manifest(name))
         manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
         if manifest.backup != name:
             raise Damaged(f"the manifest in backups/{name} is that of {manifest.backup}")
         body, status = backup_from_manifest(
-            manifest, location=location.name, namespace=self._context.namespace
+            manifest, location=location.name, namespace=self._context.namespace, pinned=pinned
         )
         try:
             created = await self._context.api.create(

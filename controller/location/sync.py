@@ -14,7 +14,7 @@ from ararat.api import Backup
 from ararat.api.backup import BackupPhase, BackupStatus
 from ararat.api.base import Meta
 from ararat.api.manifest import Manifest
-from ararat.api.names import LOCATION, SYNCED
+from ararat.api.names import LOCATION, SCHEDULE, SYNCED
 from ararat.naming import label_value
 
 
@@ -28,18 +28,36 @@ class SyncPlan:
     shadowed: tuple[str, ...]
 
 
-def stored_backups(names: Iterable[str]) -> set[str]:
-    """Backups that exist, from the names of all blobs below ``backups/``."""
+@dataclass(frozen=True)
+class Stored:
+    """What the names of all blobs below ``backups/`` say."""
+
+    #: Backups that exist.
+    backups: frozenset[str]
+    #: Those of them that are kept whatever their age.
+    pinned: frozenset[str]
+    #: Backups whose deletion has begun and not ended.
+    deleting: frozenset[str]
+
+
+def read_names(names: Iterable[str]) -> Stored:
     files: dict[str, set[str]] = {}
     for name in names:
         parts = name.split("/")
         if len(parts) == 3 and parts[0] == "backups":
             files.setdefault(parts[1], set()).add(parts[2])
-    return {
-        backup
-        for backup, held in files.items()
-        if "manifest.json" in held and "deleting.json" not in held
-    }
+    deleting = {backup for backup, held in files.items() if "deleting.json" in held}
+    backups = {b for b, held in files.items() if "manifest.json" in held} - deleting
+    return Stored(
+        backups=frozenset(backups),
+        pinned=frozenset(b for b in backups if "pinned.json" in files[b]),
+        deleting=frozenset(deleting),
+    )
+
+
+def stored_backups(names: Iterable[str]) -> set[str]:
+    """Backups that exist, from the names of all blobs below ``backups/``."""
+    return set(read_names(names).backups)
 
 
 def plan_sync(location: str, stored: set[str], objects: Iterable[Backup]) -> SyncPlan:
@@ -83,16 +101,17 @@ def _half_made(backup: Backup, location: str) -> bool:
 
 
 def backup_from_manifest(
-    manifest: Manifest, *, location: str, namespace: str
+    manifest: Manifest, *, location: str, namespace: str, pinned: bool = False
 ) -> tuple[dict[str, object], BackupStatus]:
     """The object to create for a backup found in a location, and the status to give it."""
+    labels = {LOCATION: label_value(location), SYNCED: "true"}
+    if manifest.spec.schedule:
+        labels[SCHEDULE] = label_value(manifest.spec.schedule)
     backup = Backup(
-        metadata=Meta(
-            name=manifest.backup,
-            namespace=namespace,
-            labels={LOCATION: label_value(location), SYNCED: "true"},
+        metadata=Meta(name=manifest.backup, namespace=namespace, labels=labels),
+        spec=manifest.spec.model_copy(
+            update={"location": location, "cancel": False, "pinned": pinned}
         ),
-        spec=manifest.spec.model_copy(update={"location": location, "cancel": False}),
         status=BackupStatus(),
     )
     status = BackupStatus(
@@ -109,5 +128,6 @@ def backup_from_manifest(
         failures=manifest.failures[:50],
         failure_count=len(manifest.failures),
         warnings=manifest.warnings[:50],
+        pinned=pinned,
     )
     return backup.manifest(), status

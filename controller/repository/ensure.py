@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from ararat import keys, layout, naming
@@ -56,6 +56,14 @@ class Repositories:
     async def objects(self, location: OpenLocation) -> layout.CurrentFile:
         """The repository of API objects."""
         return await self._ensure(location, RepositoryKind.OBJECTS, None)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, location: OpenLocation, folder: str) -> AsyncIterator[None]:
+        """Nobody here gets this repository meanwhile, and afterwards it is looked for anew."""
+        slot = (location.location_id, folder)
+        async with self._locks.setdefault(slot, asyncio.Lock()):
+            self._known.pop(slot, None)
+            yield
 
     async def _ensure(
         self, location: OpenLocation, kind: RepositoryKind, namespace: str | None

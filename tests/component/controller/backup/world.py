@@ -83,6 +83,8 @@ class World:
         self.workload = f"wp-{number}-{secrets.token_hex(3)}"
         self.node = f"node-{number}"
         self.volumes: dict[str, Volume] = {}
+        #: The controller's clock, where the test moves it.
+        self.clock: Callable[[], datetime] | None = None
         for name in ("spool", "cache", "scratch", "volumes"):
             (self.path / name).mkdir(parents=True)
         self.config = Config.from_env(
@@ -293,6 +295,8 @@ class World:
         context = make_context(
             self.config, api or self.api, cluster_uid=self.cluster, version="v1.20.2"
         )
+        if self.clock is not None:
+            context.now = self.clock
         task = asyncio.create_task(lead(context))
         try:
             yield Leader(context, task)

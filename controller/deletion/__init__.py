@@ -1,0 +1,1 @@
+"""Deletion: the only thing that removes what is stored."""
