@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -191,6 +190,8 @@ async def _request(api: KubeApi, settings: Settings, backup: Backup) -> DeleteBa
 async def _ended(
     api: KubeApi, settings: Settings, request: DeleteBackupRequest
 ) -> DeleteBackupRequest:
+    import asyncio
+
     from ararat.api import DeleteBackupRequest
     from ararat.kube import ApiNotFound, of
 

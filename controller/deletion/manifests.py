@@ -60,9 +60,8 @@ def promise_of(manifest: Manifest) -> Promise:
     found: dict[str, dict[str, str]] = {
         repository.directory: {} for repository in manifest.repositories
     }
-    if manifest.objects.snapshot_id:
-        folder = found.setdefault(manifest.objects.directory, {})
-        folder[manifest.objects.snapshot_id] = "objects"
+    for snapshot in manifest.objects.snapshots:
+        found.setdefault(manifest.objects.directory, {})[snapshot] = "objects"
     for volume in manifest.volumes:
         if volume.snapshot_id and volume.directory:
             found.setdefault(volume.directory, {})[volume.snapshot_id] = volume.id

@@ -130,7 +130,7 @@ def test_locations_that_are_not() -> None:
 @pytest.mark.parametrize(
     ("phases", "terminal"),
     [
-        (BackupPhase, {"Completed", "PartiallyFailed", "Failed", "Cancelled"}),
+        (BackupPhase, {"Completed", "PartiallyFailed", "Failed", "Cancelled", "Deleting"}),
         (RestorePhase, {"Completed", "PartiallyFailed", "Failed", "Cancelled"}),
         (JobPhase, {"Completed", "Failed", "Cancelled"}),
     ],

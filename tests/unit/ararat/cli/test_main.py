@@ -131,6 +131,7 @@ def test_backup_flags(capsys):
         "volumes": {"defaultPolicy": "OptOut"},
         "location": "far",
         "deadlines": {"noProgressSeconds": 900},
+        "pinned": False,
         "cancel": False,
     }
 
@@ -227,7 +228,7 @@ def test_dry_run_prints_json_where_wanted(capsys, monkeypatch):
     ("arguments", "said"),
     [
         ("backup create My_Backup", "'My_Backup' cannot be the name of a backup"),
-        ("backup create", "Missing argument 'NAME'"),
+        ("backup create", "needs a NAME"),
         ("backup create b -l a=b,,c", "selector 'a=b,,c' has an empty part"),
         ("backup create b --include-cluster-resources maybe", "takes true or false, not 'maybe'"),
         ("backup create b --include-namespace wp", "No such option: --include-namespace"),
