@@ -143,5 +143,7 @@ async def _now(world: World, one: Made) -> dict[str, Any]:
 
 
 def _served(obj: dict[str, Any]) -> dict[str, Any]:
-    obj["metadata"].pop("managedFields", None)
+    """As it is stored; services keep what tells which node ports somebody asked for."""
+    if (obj["apiVersion"], obj["kind"]) != ("v1", "Service"):
+        obj["metadata"].pop("managedFields", None)
     return obj
