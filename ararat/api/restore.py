@@ -68,6 +68,9 @@ class RestoreSpec(Selection):
         default=ExistingResourcePolicy.NONE,
         description="None: what exists is left alone. Update: it is made as it is in the backup.",
     )
+    resource_modifiers: str = Field(
+        default="", description="ConfigMap in Ararat's namespace with rules that change objects."
+    )
     preserve_node_ports: bool = Field(
         default=False, description="Keep node ports that the old cluster allocated."
     )

@@ -73,6 +73,11 @@ def _details(plan: RestorePlan) -> list[str]:
         if item.gate and item.action is Action.CREATE
     ]
     updated = [_changed(item) for item in plan.objects if _is(item, Action.UPDATE, "Updated")]
+    modified = [
+        f"{item.resource} {item.path}: {', '.join(item.modifiers)}"
+        for item in plan.objects
+        if item.modifiers
+    ]
     left = [item for item in plan.objects if _is(item, Action.LEAVE, "LeftAlone")]
     differing = [_changed(item) for item in left if item.differs]
     same = len(left) - len(differing)
@@ -81,6 +86,7 @@ def _details(plan: RestorePlan) -> list[str]:
     return [
         render.section("Volumes:" if plan.dry_run else "Claims:", volumes(plan.volumes)),
         render.section("Pods held until their volumes are filled:", _some(held)),
+        render.section("Changed by resource modifiers:", _some(modified)),
         render.section("Existing, updated:", _some(updated)),
         render.section("Existing, left alone:", _some(differing)),
         render.section("Not brought back:", _some(_skipped(plan.objects))),

@@ -81,6 +81,15 @@ def create(
             help="What exists: none leaves it alone, update makes it as it is in the backup.",
         ),
     ] = ExistingPolicy.NONE,
+    resource_modifiers: Annotated[
+        str,
+        typer.Option(
+            "--resource-modifiers",
+            "--resource-modifier-configmap",
+            help="ConfigMap in Ararat's namespace with rules that change objects.",
+            metavar="NAME",
+        ),
+    ] = "",
     reuse_volumes: Annotated[
         bool,
         typer.Option(
@@ -155,6 +164,8 @@ def create(
         ),
         image_mapping=parse.image_mapping(image_mappings or ()),
         existing_resource_policy=existing.value.capitalize(),
+        resource_modifiers=resource_modifiers
+        and parse.object_name(resource_modifiers, kind="ConfigMap"),
         preserve_node_ports=preserve_node_ports,
         volumes=RestoreVolumes(allow_missing=allow_missing, reuse=reuse_volumes),
         dry_run=dry_run,

@@ -96,6 +96,7 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         ("Namespaces mapped", _mapping(spec.namespace_mapping)),
         ("Classes mapped", _mapping(spec.storage_class_mapping)),
         ("Images mapped", _mapping(spec.image_mapping)),
+        ("Modifiers", f"ConfigMap {spec.resource_modifiers}" if spec.resource_modifiers else None),
         ("Existing objects", "updated" if spec.existing_resource_policy == "Update" else None),
         ("Old disks", "attached again" if spec.volumes.reuse else None),
         ("Volumes", "objects only" if spec.volumes.mode == "None" else "into new pods"),

@@ -12,12 +12,15 @@ from ararat.api import Backup
 from ararat.api.location import BackupLocation, LocationPhase
 from ararat.api.restore import RestoreVolumesMode
 from ararat.errors import Conflict, InvalidSpec, NotFound
+from ararat.kinds import known_kinds
+from ararat.kube.resources import CONFIG_MAPS
 from ararat.kube.resources import of as resource_of
 from controller.backup.begin import location_name
 from controller.location.open import OpenLocation
 
 from .data import BackupData, index
 from .existing import Existing, read_existing
+from .modifiers import InvalidModifiers, Modifiers, read, resolve
 from .owners import owner_kinds
 from .plan import Plan
 from .planner import make_plan
@@ -60,17 +63,38 @@ async def plan(look: Look, location: OpenLocation) -> Plan:
         memory.objects = await look.read_objects(
             look.context, location, memory.manifest, job=look.restore.uid
         )
+    existing = await survey(look, memory.objects)
     made = make_plan(
         look.restore,
         memory.manifest,
         memory.objects,
-        await survey(look, memory.objects),
+        existing,
         gate=look.gate,
         own_namespaces=look.own_namespaces,
+        modifiers=await _modifiers(look, existing),
     )
     # Namespaces may hold objects although the manifest does not list them.
     memory.sources = {new: old for old, new in made.namespaces.items()}
     return made
+
+
+async def _modifiers(look: Look, existing: Existing) -> Modifiers:
+    """The user's rules, read and understood. Raises InvalidSpec."""
+    name = look.restore.spec.resource_modifiers
+    if not name:
+        return Modifiers()
+    where = f"{look.context.namespace}/{name}"
+    try:
+        found = await look.context.api.get(CONFIG_MAPS, name, namespace=look.context.namespace)
+    except NotFound as exc:
+        raise InvalidModifiers(f"resource modifiers: there is no ConfigMap {where}") from exc
+    texts = list((found.get("data") or {}).values())
+    if len(texts) != 1:
+        raise InvalidModifiers(
+            f"resource modifiers: ConfigMap {where} has {len(texts)} keys: one file is wanted"
+        )
+    stored = {obj.type for obj in look.memory.objects or ()}
+    return resolve(read(texts[0]), known_kinds((*stored, *existing.served)))
 
 
 async def survey(look: Look, objects: Iterable[StoredObject] = ()) -> Existing:

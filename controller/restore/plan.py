@@ -36,6 +36,8 @@ class Item:
     gated: tuple[str, ...] = ()
     #: Fields in which what exists differs from it; known before only in a dry run.
     differs: tuple[str, ...] = ()
+    #: Rules of the user that changed it.
+    modifiers: tuple[str, ...] = ()
 
     @property
     def type(self) -> ResourceType:
@@ -65,6 +67,7 @@ class Item:
             message=self.message,
             differs=list(self.differs),
             gate=list(self.gated),
+            modifiers=list(self.modifiers),
         )
 
 

@@ -28,10 +28,11 @@ from .data import BackupData, VolumeData, Want, index
 from .existing import Existing
 from .gate import GateSettings, add_gate, gated_volumes
 from .metadata import made_by, mark
+from .modifiers import Modifiers
 from .order import in_order
 from .owners import Owners
 from .plan import NOT_RESTORED, Item, Plan
-from .pods import claims_of
+from .pods import claims_of, mounted_volumes
 from .selection import CLAIMS, NAMESPACES, SYSTEM_NAMESPACE, Chosen, choose
 from .skips import Skip, Skips
 from .stored import Object, StoredObject
@@ -51,8 +52,9 @@ def make_plan(
     *,
     gate: GateSettings,
     own_namespaces: frozenset[str],
+    modifiers: Modifiers | None = None,
 ) -> Plan:
-    """Raises InvalidSpec where the restore cannot mean what it says."""
+    """Raises InvalidSpec where the restore, or a rule of it, cannot mean what it says."""
     chosen = choose(
         restore.spec,
         manifest,
@@ -72,6 +74,7 @@ def make_plan(
         existing=existing,
         gate=gate,
         same_cluster=manifest.cluster_uid == existing.cluster_uid,
+        modifiers=modifiers or Modifiers(),
     )
     return planner.plan(own_namespaces)
 
@@ -88,6 +91,7 @@ class _Planner:
         existing: Existing,
         gate: GateSettings,
         same_cluster: bool,
+        modifiers: Modifiers,
     ) -> None:
         self._restore = restore
         self._namespaces = chosen.namespaces
@@ -95,6 +99,9 @@ class _Planner:
         self._existing = existing
         self._gate = gate
         self._same_cluster = same_cluster
+        self._modifiers = modifiers
+        #: Rules that changed an object, by ``deployments.apps wp/web``.
+        self._modified: dict[str, tuple[str, ...]] = {}
         self._warnings: list[str] = []
         self._failures: list[Failure] = []
         self._items: list[Item] = []
@@ -138,6 +145,7 @@ class _Planner:
         for resource in in_order(by_kind):
             for obj in sorted(by_kind[resource], key=lambda o: (o.namespace or "", o.name)):
                 self._items.append(self._item(obj))
+        self._warnings += self._modifiers.unused()
         # Nothing of the cluster's own, or of ours, is ever consulted about.
         restoring = frozenset(self._restoring - own_namespaces - {SYSTEM_NAMESPACE})
         items = tuple(_labelled(item, restoring, self._restore.name) for item in self._items)
@@ -269,8 +277,12 @@ class _Planner:
             self._volumes.append(_planned(f"{self._path(obj)}/{volume}", data))
             if data.want is Want.MISSING:
                 self._warnings.append(f"{where} volume {volume}: {_missing(data)}")
+        # A rule may have taken a volume out: nobody would ever fill that one.
+        gated &= mounted_volumes(body["spec"])
         in_order_of_spec = tuple(
-            volume["name"] for volume in obj.spec.get("volumes") or [] if volume["name"] in gated
+            volume["name"]
+            for volume in body["spec"].get("volumes") or []
+            if volume["name"] in gated
         )
         if in_order_of_spec:
             add_gate(body, in_order_of_spec, self._gate)
@@ -285,8 +297,11 @@ class _Planner:
         where = f"{obj.kind} {self._path(obj)}"
         if not quiet:
             self._warnings += [f"{where}: {warning}" for warning in prepared.warnings]
-        mark(prepared.body, restore=self._restore.name, restore_uid=self._restore.uid)
-        return prepared.body
+        body, rules = self._modifiers.apply(obj.resource, prepared.body, where=where)
+        if rules:
+            self._modified[str(obj)] = rules
+        mark(body, restore=self._restore.name, restore_uid=self._restore.uid)
+        return body
 
     def _create(
         self,
@@ -303,6 +318,7 @@ class _Planner:
             namespace=body["metadata"].get("namespace"),
             body=body,
             gated=gated,
+            modifiers=self._modified.get(str(obj), ()),
         )
 
     # --- looking around -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 from ararat.api import Restore
 from ararat.api.plan import KEY, PlannedObject, RestorePlan, unpack
-from ararat.kube import of
+from ararat.kube import PatchType, of
 from ararat.kube.errors import ApiNotFound
 from ararat.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, PVCS, REPLICA_SETS, STATEFUL_SETS
 from tests.component.controller.restore.scene import data, database, ended, moved
@@ -182,3 +182,36 @@ async def test_update_makes_it_as_it_was(world: World) -> None:
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     said: list[Any] = status["warnings"]
     assert f"configmaps {wp}/settings exists and was updated in data.a, data.c" in said
+
+
+async def test_rules_come_from_a_config_map_and_are_read_before_anything_is_touched(
+    world: World,
+) -> None:
+    await world.backup(*database(world))
+    await world.restore("none", resourceModifiers="rules")
+    status = await ended(world, "Failed", "none")
+    assert f"there is no ConfigMap {world.namespace}/rules" in status["message"]
+
+    async def rules(path: str) -> None:
+        text = (
+            "version: v1\nresourceModifierRules:\n- conditions: {groupResource: cm}\n"
+            f"  patches: [{{operation: replace, path: {path}, value: changed}}]"
+        )
+        patch = {"data": {"rules.yaml": text}}
+        await world.api.patch(
+            CONFIG_MAPS, "rules", patch, namespace=world.namespace, kind=PatchType.APPLY
+        )
+
+    await rules("/data/no-such")
+    await world.restore("bad", resourceModifiers="rules")
+    status = await ended(world, "Failed", "bad")
+    assert "rule 1 (cm) does not fit ConfigMap" in status["message"]
+    assert await _gone(world, world.wp)
+
+    await rules("/data/a")
+    await world.restore("good", resourceModifiers="rules")
+    await ended(world, "Completed", "good")
+    made = await world.api.get(CONFIG_MAPS, "settings", namespace=world.wp)
+    assert made["data"] == {"a": "changed"}
+    settings = of_kind(await plan_of(world, "good"), "configmaps")
+    assert settings.modifiers == ["rule 1 (cm)"]
