@@ -15,6 +15,8 @@ import hmac
 import secrets
 from datetime import datetime
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import Field, ValidationError
@@ -26,6 +28,8 @@ KEY_BYTES = 32
 _PASSWORD = "ararat/v1"  # noqa: S105 - a label, not a secret
 _MANIFEST = "ararat/v1/manifest"
 _FINGERPRINT = "ararat/v1/fingerprint"
+_SEAL = "ararat/v1/former-manifest-keys"
+_NONCE_BYTES = 12
 _FINGERPRINT_BYTES = 8
 EXPORT_VERSION = 1
 
@@ -59,6 +63,27 @@ def repository_password(master: bytes, location_id: str, repository_name: str) -
 def manifest_mac_key(master: bytes, location_id: str) -> bytes:
     """The HMAC key of all manifests of a location."""
     return _derive(master, _MANIFEST, location_id)
+
+
+def seal_manifest_key(key: bytes, *, master: bytes, location_id: str, former: str) -> str:
+    """The manifest key of the former master key with fingerprint ``former``, for whoever has
+    ``master``: what was signed before a rotation stays provable after it."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    sealed = _sealer(master, location_id).encrypt(nonce, key, former.encode())
+    return (nonce + sealed).hex()
+
+
+def open_manifest_key(sealed: str, *, master: bytes, location_id: str, former: str) -> bytes:
+    """Raises WrongKey: sealed by another master key, or changed since."""
+    try:
+        raw = bytes.fromhex(sealed)
+        return _sealer(master, location_id).decrypt(
+            raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], former.encode()
+        )
+    except (ValueError, InvalidTag) as exc:
+        raise WrongKey(
+            f"location.json does not hold the manifest key of master key {former}: it was changed"
+        ) from exc
 
 
 def check_fingerprint(master: bytes, expected: str, *, what: str) -> None:
@@ -115,6 +140,10 @@ def read_export(data: bytes) -> KeyExport:
     if fingerprint(found.master) != found.fingerprint:
         raise InvalidSpec("this key export is damaged: its key does not have its fingerprint")
     return found
+
+
+def _sealer(master: bytes, location_id: str) -> AESGCM:
+    return AESGCM(_derive(master, _SEAL, location_id))
 
 
 def _derive(master: bytes, *parts: str, length: int = 32) -> bytes:

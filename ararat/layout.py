@@ -19,6 +19,8 @@ from ararat.naming import is_dns_label, is_object_name
 
 FORMAT_VERSION = 1
 LOCATION = "location.json"
+#: A second copy of what in location.json cannot be found out again from anything else.
+LOCATION_KEYS = "location-keys.json"
 BACKUPS = "backups"
 RESTORES = "restores"
 REPOSITORIES = "repositories"
@@ -116,7 +118,8 @@ class _File(Model):
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
-        text = json.dumps(self.to_dict(), sort_keys=True, indent=1, ensure_ascii=False)
+        said = {key: value for key, value in self.to_dict().items() if value not in ([], {})}
+        text = json.dumps(said, sort_keys=True, indent=1, ensure_ascii=False)
         return text.encode() + b"\n"
 
     @classmethod
@@ -137,18 +140,39 @@ class _File(Model):
         return found
 
 
+class FormerManifestKey(Model):
+    """What proves manifests that were signed before a rotation of the master key."""
+
+    #: Fingerprint of the master key that it was derived from.
+    former: str
+    #: Fingerprint of the master key that opens ``sealed``.
+    opened_by: str
+    sealed: str
+
+
 class LocationFile(_File):
     """``location.json``: whose data this is. Changed only with If-Match."""
 
     location_id: str = Field(min_length=1)
     #: UID of the one cluster that may write (its kube-system namespace's).
     owner: str
-    #: Fingerprints of the master keys that open what is stored here.
+    #: Fingerprints of the master keys that open what is stored here: more than one only while the
+    #: key is being rotated.
     key_fingerprints: list[str] = []
+    former_manifest_keys: list[FormerManifestKey] = []
+
+
+class LocationKeysFile(_File):
+    """``location-keys.json``: written with every change of the keys, read in a recovery only."""
+
+    former_manifest_keys: list[FormerManifestKey] = []
 
 
 class CurrentFile(_File):
-    """``current.json``: which directory is the repository. Create-only."""
+    """``current.json``: which directory is the repository. Create-only.
+
+    Only a rotation of the master key changes it, with If-Match, and never the directory.
+    """
 
     directory: str = Field(min_length=1)
     repository_name: str = Field(min_length=1)
@@ -158,6 +182,15 @@ class CurrentFile(_File):
     key_id: str = ""
     #: Fingerprint of the master key that the password was derived from.
     key_fingerprint: str = ""
+    #: While the master key is being rotated: restic key by fingerprint, of all that open it.
+    keys: dict[str, str] = {}
+
+    def for_key(self, fingerprint: str) -> Self:
+        """As it is for the holder of that master key, if it is one of those that open it."""
+        key_id = self.keys.get(fingerprint)
+        if key_id is None:
+            return self
+        return self.model_copy(update={"key_id": key_id, "key_fingerprint": fingerprint})
 
 
 def _backup(name: str) -> str:

@@ -35,11 +35,11 @@ def parse(data: bytes, *, what: str) -> dict[str, Any]:
     return body
 
 
-def verified(body: Mapping[str, Any], key: bytes, *, what: str, reason: str) -> dict[str, Any]:
-    """The body without its seal. Raises Damaged: it was not sealed with this key as it is."""
+def verified(body: Mapping[str, Any], *keys: bytes, what: str, reason: str) -> dict[str, Any]:
+    """The body without its seal. Raises Damaged: none of these keys sealed it as it is."""
     rest = {name: value for name, value in body.items() if name != FIELD}
     stated = body.get(FIELD, "")
-    if not isinstance(stated, str) or not _is_mac(stated, rest, key):
+    if not isinstance(stated, str) or not any(_is_mac(stated, rest, key) for key in keys):
         raise Damaged(
             f"{what}'s HMAC does not match: it was changed, or made under another key",
             reason=reason,
@@ -47,9 +47,9 @@ def verified(body: Mapping[str, Any], key: bytes, *, what: str, reason: str) -> 
     return rest
 
 
-def unseal(data: bytes, key: bytes, *, what: str, reason: str) -> dict[str, Any]:
+def unseal(data: bytes, *keys: bytes, what: str, reason: str) -> dict[str, Any]:
     """Parse and verify. Raises Damaged."""
-    return verified(parse(data, what=what), key, what=what, reason=reason)
+    return verified(parse(data, what=what), *keys, what=what, reason=reason)
 
 
 def _is_mac(stated: str, body: Mapping[str, Any], key: bytes) -> bool:

@@ -47,6 +47,7 @@ from controller.keys import MasterKey
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
 from controller.repository.ensure import Repositories
+from controller.repository.rotation import KeyRotation
 from controller.restore.reconcile import RestoreReconciler, keys_of_pod
 from controller.restore.webhook import Webhook, serve_webhooks
 from controller.runlog import RunLogs
@@ -121,7 +122,11 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
             api, namespace=namespace, master_key=master_key, cluster_uid=cluster_uid
         ),
         repositories=Repositories(
-            api, namespace=namespace, scratch_dir=config.scratch_dir, lock_owner=lock_owner
+            api,
+            namespace=namespace,
+            scratch_dir=config.scratch_dir,
+            lock_owner=lock_owner,
+            master_key=master_key,
         ),
         logs=RunLogs(),
         locations_informer=own(BackupLocation),
@@ -161,6 +166,7 @@ async def lead(context: Context) -> None:
         for informer in informers:
             await informer.synced()
         log.info("caches filled")
+        tasks.create_task(KeyRotation(context).run())
         for lane in lanes:
             tasks.create_task(run_workers(lane.queue, lane.reconciler, workers=_WORKERS))
 

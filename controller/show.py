@@ -11,7 +11,6 @@ from ararat.api import Backup, Restore, Schedule
 from ararat.api.base import utcnow
 from ararat.api.manifest import decode_manifest
 from ararat.errors import InvalidSpec, NotFound
-from ararat.keys import manifest_mac_key
 from ararat.kube.api import KubeApi
 from ararat.kube.connection import connect
 from ararat.kube.resources import of as resource_of
@@ -61,7 +60,7 @@ async def _read(location: OpenLocation, what: str, name: str) -> bytes:
         ) from exc
     if what != "manifest":
         return gzip.decompress(data)
-    manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+    manifest = decode_manifest(data, *location.manifest_keys)
     return json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
 
 

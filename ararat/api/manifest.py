@@ -100,8 +100,8 @@ class Manifest(Model):
         return sealed.seal(self.to_dict(), mac_key)
 
 
-def decode_manifest(data: bytes, mac_key: bytes) -> Manifest:
-    """Parse and check a stored manifest.
+def decode_manifest(data: bytes, *mac_keys: bytes) -> Manifest:
+    """Parse and check a stored manifest; one of ``mac_keys`` must have signed it.
 
     Raises Damaged: not JSON, of a newer format, or its HMAC is not ours.
     """
@@ -112,7 +112,7 @@ def decode_manifest(data: bytes, mac_key: bytes) -> Manifest:
             f"the manifest has format {version}, this Ararat reads up to {FORMAT_VERSION}: upgrade",
             reason="NewerFormat",
         )
-    body = sealed.verified(body, mac_key, what="the manifest", reason="ManifestForged")
+    body = sealed.verified(body, *mac_keys, what="the manifest", reason="ManifestForged")
     try:
         return Manifest.model_validate(body)
     except ValueError as exc:

@@ -43,6 +43,12 @@ GATE_RESTORE = "ararat.dev/gate-restore"
 GATE_VOLUMES = "ararat.dev/gate-volumes"
 #: On a BackupLocation (annotation): UID of the owner that a person wants to take over from.
 TAKE_OVER = "ararat.dev/take-over-from"
+#: On the master key's Secret (annotations): what a rotation waits for, and since when the present
+#: key is the key.
+KEY_ROTATION = "ararat.dev/key-rotation"
+KEY_ROTATED_AT = "ararat.dev/key-rotated-at"
+#: On a BackupLocation whose location.json is lost (annotation): write it anew from the key files.
+RECOVER = "ararat.dev/recover"
 #: On a Restore that ended with failed volumes (annotation): have another go at those.
 RETRY = "ararat.dev/retry"
 #: On a running Backup or Restore: cleaned up before the object goes.

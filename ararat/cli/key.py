@@ -90,6 +90,133 @@ def import_(
     )
 
 
+@app.command("rotate")
+@with_settings
+def rotate(
+    settings: Settings,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for the new key; it must not exist. Needed to begin.",
+            metavar="FILE",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", help="Change to the key in this export instead of a new one.", metavar="FILE"
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until the former key opens nothing.")
+    ] = True,
+) -> None:
+    """Change the master key for another one, while backups and restores go on.
+
+    Every repository of this cluster's locations gets a second key first; then new work uses it;
+    when the work that began before has ended, the former key is removed everywhere. Interrupted at
+    any point it goes on by itself; say it again to see how far it is.
+
+    \b
+      ararat key rotate -o ararat-key-2.json
+
+    \b
+    This is for a key that is due or whose keepers change. It does not help after a leak: whoever
+    had the former key may hold copies of the inner keys of restic, which stay the same.
+
+    \b
+    A cluster that reads another one's location follows with the same key:
+      ararat key rotate --to ararat-key-2.json
+    """
+    import asyncio
+
+    from ararat import keys
+    from ararat.cli import rotation
+
+    wanted = None if to is None else keys.read_export(_read(to))
+    began = session.run(settings, lambda api: rotation.look(api, settings))
+    if not began.under_way:
+        if wanted is None and file is None:
+            raise typer.BadParameter("say where to keep the new key: -o FILE")
+        master = keys.new_master_key() if wanted is None else wanted.master
+        exported = keys.export_key(master, began.locations)
+        if file is not None:  # before the cluster knows it: a key that nobody keeps is a loss
+            _write_private(file, exported.model_dump_json(by_alias=True, indent=2) + "\n")
+        began = session.run(settings, lambda api: rotation.begin(api, settings, master))
+        session.note(f"rotating to key {exported.fingerprint}")
+    elif file is not None or to is not None:
+        raise typer.BadParameter("a rotation is under way already: say it without -o and --to")
+    if not wait:
+        output.text("the controller rotates the key; 'ararat key rotate' shows how far it is")
+        return
+
+    async def until_done(api: KubeApi) -> str:
+        said = ""
+        while True:
+            state = await rotation.look(api, settings)
+            if not state.under_way:
+                return state.fingerprint
+            if state.text != said:
+                said = state.text
+                session.note(said)
+            await asyncio.sleep(rotation.LOOK_SECONDS)
+
+    done = session.run(settings, until_done)
+    output.text(
+        f"key {done} opens everything now; exports of the former key open backups no longer"
+    )
+
+
+@app.command("password")
+@with_settings
+def password(
+    settings: Settings,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What 'ararat key export' wrote; - for stdin.")
+    ],
+    repository: Annotated[
+        str | None,
+        typer.Argument(metavar="[DIRECTORY]", help="The repository's, as manifests name it."),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option("--location", help="Name or id of its location.", metavar="LOCATION"),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            help="One of the files in the repository's keys/, which says the rest.",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """Print the password of one repository, for plain restic. No cluster is asked.
+
+    \b
+      ararat key password ararat-key.json repositories/volumes/wp/3f9c... --location prod
+
+    \b
+    With location.json lost, from a key file of the repository alone:
+      ararat key password ararat-key.json --key-file keys/0a1b...
+    """
+    from ararat import keys
+    from ararat.cli import keyring
+
+    del settings
+    exported = keys.read_export(_read(file))
+    if (repository is None) == (key_file is None):
+        raise typer.BadParameter("name either the repository's DIRECTORY or one of its --key-file")
+    if key_file is not None:
+        found = keyring.password_by_key_file(exported, _read(key_file))
+    else:
+        assert repository is not None
+        found = keyring.password_by_directory(exported, repository, location=location)
+    output.text(found)
+
+
 def _read(path: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from ararat import keys
+from ararat import keys, layout
 from ararat.api import BackupLocation
 from ararat.cli.locations import cluster_uid
 from ararat.cli.objects import all_of, parsed
@@ -22,6 +22,7 @@ from ararat.cli.settings import Settings
 from ararat.errors import Conflict, InvalidSpec, NotFound
 from ararat.kube import ApiNotFound, KubeApi, KubeObject
 from ararat.kube.resources import SECRETS
+from ararat.restic import keyfile
 
 SECRET = "master-key"  # noqa: S105 - its name, not its content
 FIELD = "key"
@@ -42,7 +43,7 @@ async def export(api: KubeApi, settings: Settings) -> keys.KeyExport:
             f"there is no key in namespace {settings.keys_namespace}: it is made when the first "
             f"location becomes Available (see 'ararat location get{settings.flags}')"
         ) from error
-    return keys.export_key(master_of(secret), await _location_ids(api, settings))
+    return keys.export_key(master_of(secret), await location_ids(api, settings))
 
 
 async def store(
@@ -64,6 +65,32 @@ async def store(
     }
     await api.patch(SECRETS, SECRET, patch, namespace=namespace)
     return Outcome.REPLACED
+
+
+def password_by_directory(exported: keys.KeyExport, directory: str, *, location: str | None) -> str:
+    """``location``: name or id; not needed where the export knows only one."""
+    ids = {one.id for one in exported.locations if location in (None, one.name, one.id)}
+    if not ids and location is not None:
+        ids = {location}  # one that was made after the export: its id stands in location.json
+    if len(ids) != 1:
+        known = ", ".join(one.name for one in exported.locations) or "none"
+        raise InvalidSpec(f"say which location it is in with --location (the export has {known})")
+    path = directory.strip("/")
+    name = layout.repository_name(
+        path if path.startswith(f"{layout.REPOSITORIES}/") else f"{layout.REPOSITORIES}/{path}"
+    )
+    return keys.repository_password(exported.master, ids.pop(), name)
+
+
+def password_by_key_file(exported: keys.KeyExport, data: bytes) -> str:
+    """Raises WrongKey: the key file is another master key's, or not one of ours."""
+    who = keyfile.identity(data)
+    if who is None:
+        raise InvalidSpec("this key file was not written by Ararat: it says nothing about itself")
+    keys.check_fingerprint(exported.master, who.fingerprint, what="the key file")
+    password = keys.repository_password(exported.master, who.location_id, who.repository_name)
+    keyfile.unwrap(data, password=password)  # it really opens
+    return password
 
 
 def master_of(secret: KubeObject) -> bytes:
@@ -114,7 +141,7 @@ async def _check_replaceable(
         )
 
 
-async def _location_ids(api: KubeApi, settings: Settings) -> dict[str, str]:
+async def location_ids(api: KubeApi, settings: Settings) -> dict[str, str]:
     locations = parsed(BackupLocation, await all_of(api, settings, BackupLocation))
     return {one.name: one.status.location_id for one in locations if one.status.location_id}
 

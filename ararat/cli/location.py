@@ -202,6 +202,25 @@ def take_over(
     )
 
 
+@app.command()
+@with_settings
+def recover(settings: Settings, name: Name) -> None:
+    """Write a location's lost location.json anew, from the key files of its repositories.
+
+    For a location that is Unavailable with the reason LocationLost. The installation must have the
+    location's master key: 'ararat key import' brings an exported one. Nothing else is changed, and
+    nothing happens where location.json is there.
+
+    \b
+      ararat key import ararat-key.json
+      ararat location recover prod
+    """
+    from ararat.cli import locations
+
+    session.run(settings, lambda api: locations.ask_recovery(api, settings, name))
+    output.text(f"the controller recovers {name}; see 'ararat location get{settings.flags}'")
+
+
 def _spec(*, path: str | None, azure: dict[str, Any], rest: dict[str, Any]) -> Any:
     """Raises typer.BadParameter, in the words of the options, or the model's own sentence."""
     from pydantic import ValidationError

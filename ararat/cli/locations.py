@@ -90,6 +90,12 @@ async def ask_take_over(api: KubeApi, settings: Settings, name: str, owner: str)
     await api.patch(_TYPE, name, patch, namespace=settings.namespace)
 
 
+async def ask_recovery(api: KubeApi, settings: Settings, name: str) -> None:
+    """Tell the controller to write location.json anew; it does so only where that is lost."""
+    patch = {"metadata": {"annotations": {names.RECOVER: "true"}}}
+    await api.patch(_TYPE, name, patch, namespace=settings.namespace)
+
+
 async def cluster_uid(api: KubeApi) -> str:
     """The UID of kube-system: what a location calls its owner."""
     namespace = await api.get(NAMESPACES, "kube-system")

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from ararat.errors import InvalidSpec
 
-from .models import Access, BackupRequest, PruneRequest, RestoreRequest, Tuning
+from .models import (
+    Access,
+    BackupRequest,
+    CopySource,
+    FindRequest,
+    PruneRequest,
+    RestoreRequest,
+    Tuning,
+)
 from .version import Binary, Feature
 
 #: A request is held while the store is away for at most a few minutes (settings.py); restic's own
@@ -149,6 +157,67 @@ def check(*, read_data_subset: str | None) -> list[str]:
     if read_data_subset is not None:
         arguments.append(f"--read-data-subset={read_data_subset}")
     return arguments
+
+
+def find(request: FindRequest) -> list[str]:
+    if not request.patterns:
+        raise InvalidSpec("no pattern was given to look for")
+    arguments = ["find"]
+    if request.host is not None:
+        arguments.append(f"--host={request.host}")
+    arguments += [f"--snapshot={check_id(snapshot)}" for snapshot in request.snapshot_ids]
+    if request.ignore_case:
+        arguments.append("--ignore-case")
+    return [*arguments, "--", *request.patterns]
+
+
+def diff(before: str, after: str, *, metadata: bool) -> list[str]:
+    flags = ["--metadata"] if metadata else []
+    return ["diff", *flags, check_id(before), check_id(after)]
+
+
+def repair_index(*, read_all_packs: bool) -> list[str]:
+    return ["repair", "index", *(["--read-all-packs"] if read_all_packs else [])]
+
+
+def repair_snapshots(snapshot_ids: Sequence[str], *, forget: bool, dry_run: bool) -> list[str]:
+    """``forget`` removes the damaged originals; no ids means all snapshots."""
+    flags = ["--forget"] if forget else []
+    flags += ["--dry-run"] if dry_run else []
+    return ["repair", "snapshots", *flags, *map(check_id, snapshot_ids)]
+
+
+def repair_packs(pack_ids: Sequence[str]) -> list[str]:
+    if not pack_ids:
+        raise InvalidSpec("no pack was named")
+    return ["repair", "packs", *map(check_id, pack_ids)]
+
+
+def copy(snapshot_ids: Sequence[str], *, source: CopySource, password_file: str) -> list[str]:
+    """Into the session's repository. Named ids only: "all" is the caller's to spell out."""
+    if not snapshot_ids:
+        raise InvalidSpec("no snapshot was named")
+    arguments = ["copy", f"--from-repo={source.url}", f"--from-password-file={password_file}"]
+    if source.key_id:
+        arguments.append(f"--from-key-hint={check_id(source.key_id)}")
+    if source.read_only:
+        arguments.append("--no-lock")  # restic locks the destination all the same
+    return [*arguments, *map(check_id, snapshot_ids)]
+
+
+def key_add(*, password_file: str, host: str, user: str) -> list[str]:
+    arguments = ["key", "add", f"--new-password-file={password_file}"]
+    arguments += [f"--host={host}"] if host else []
+    return [*arguments, f"--user={user}"] if user else arguments
+
+
+def key_remove(key_id: str) -> list[str]:
+    return ["key", "remove", check_id(key_id)]
+
+
+def cat_lock(lock_id: str) -> list[str]:
+    """It takes no lock of its own: it is asked while another one is in the way."""
+    return ["cat", "lock", "--no-lock", check_id(lock_id)]
 
 
 def stats(mode: str, snapshot_id: str | None = None) -> list[str]:

@@ -7,7 +7,7 @@ comes out (``messages.py``); whatever can be decided without running restic is d
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -18,15 +18,24 @@ from . import arguments, backup, locks, messages, restore
 from .errors import ResticFailed
 from .locks import Lock
 from .models import (
+    CHANGES_KEPT,
     Access,
     BackupRequest,
     BackupResult,
+    Change,
     CheckResult,
+    CopySource,
+    DiffResult,
+    FindRequest,
+    Found,
     KeyInfo,
+    LockContent,
+    LockOwner,
     Node,
     OnBackupProgress,
     OnRestoreProgress,
     PruneRequest,
+    Replaced,
     RepositoryConfig,
     RepositoryStats,
     RestoreRequest,
@@ -162,6 +171,116 @@ class Restic:
             raise self._runner.failure(outcome, "checking")
         return result
 
+    async def find(self, request: FindRequest) -> list[Found]:
+        """Files by name or pattern, in one, some or all snapshots."""
+        return messages.found(await self._json(arguments.find(request), what="looking for files"))
+
+    async def diff(self, before: str, after: str, *, metadata: bool = False) -> DiffResult:
+        """What changed between two snapshots; ``metadata``: also where only that differs."""
+        changes: list[Change] = []
+        count = 0
+        statistics: dict[str, Any] = {}
+
+        def on_line(line: str) -> None:
+            nonlocal count
+            message = messages.parse_message(line)
+            if messages.kind(message) == "statistics":
+                statistics.update(message)
+            elif (change := messages.change(message)) is not None:
+                count += 1
+                if len(changes) < CHANGES_KEPT:
+                    changes.append(change)
+
+        command = arguments.diff(before, after, metadata=metadata)
+        outcome = await self._runner.run(command, what="comparing snapshots", on_line=on_line)
+        if not statistics:
+            raise self._runner.failure(outcome, "comparing snapshots")
+        return messages.diff_result(statistics, changes, count=count)
+
+    async def repair_index(self, *, read_all_packs: bool = False) -> None:
+        """Write the index anew from the packs that are there."""
+        self._needs_maintenance("repairing the index")
+        command = arguments.repair_index(read_all_packs=read_all_packs)
+        await self._runner.run(command, what="repairing the index")
+
+    async def repair_snapshots(
+        self, snapshot_ids: Sequence[str] = (), *, forget: bool = False, dry_run: bool = False
+    ) -> list[Replaced]:
+        """Snapshots without what is lost; what was made from what. No ids: all snapshots.
+
+        Damaged files are left out of the new snapshot; ``forget`` removes the damaged one.
+        """
+        self._needs_maintenance("repairing snapshots")
+        before = {snapshot.id for snapshot in await self.snapshots()}
+        command = arguments.repair_snapshots(snapshot_ids, forget=forget, dry_run=dry_run)
+        await self._runner.run(command, what="repairing snapshots")
+        made = (snapshot for snapshot in await self.snapshots() if snapshot.id not in before)
+        return [Replaced(one.original, one.id) for one in made if one.original in before]
+
+    async def repair_packs(self, pack_ids: Sequence[str]) -> None:
+        """Save what is whole in damaged packs, and remove them; ``repair_snapshots`` is next."""
+        self._needs_maintenance("repairing packs")
+        # restic leaves a copy of each pack in its working directory: here one that goes away.
+        with backup.open_directory(self._session.scratch) as scratch:
+            await self._runner.run(
+                arguments.repair_packs(pack_ids),
+                what="repairing packs",
+                directory=scratch,
+                confined=self._runner.default_sandbox(),
+            )
+
+    async def copy_from(self, source: Restic, snapshot_ids: Sequence[str]) -> list[Replaced]:
+        """Bring snapshots of another session's repository into this one: originals and copies.
+
+        What an earlier call brought already is not copied again, and is in the result.
+        """
+        self._needs_write("copy")
+        other = source._session
+        origin = CopySource(
+            url=other.server.url,
+            key_id=other.key_id,
+            read_only=other.access is Access.READ_ONLY,
+        )
+        with self._runner.inheriting(other.password) as inherited:
+            command = arguments.copy(snapshot_ids, source=origin, password_file=inherited.path)
+            await self._runner.run(command, what="copying snapshots", inherited=inherited)
+        wanted = set(snapshot_ids)
+        copies = [Replaced(s.original, s.id) for s in await self.snapshots() if s.original]
+        found = [copied for copied in copies if copied.original in wanted]
+        missing = wanted - {copied.original for copied in found}
+        if missing:
+            raise ResticFailed(f"copying snapshots: {min(missing)} has not arrived")
+        return found
+
+    async def cat_lock(self, lock_id: str) -> LockContent:
+        """What restic itself wrote into a lock."""
+        return messages.lock_content(
+            await self._json(arguments.cat_lock(lock_id), what="reading a lock")
+        )
+
+    async def key_add(self, password: str, *, host: str = "", user: str = "") -> str:
+        """A further password for the repository; the new key's id.
+
+        restic hardens it as one that people choose: every later opening with it costs 0.6 s.
+        Ararat's own keys are made by ``rekey`` instead.
+        """
+        self._needs_write("adding a key")
+        lines: list[str] = []
+        with self._runner.inheriting(password) as inherited:
+            command = arguments.key_add(password_file=inherited.path, host=host, user=user)
+            await self._runner.run(
+                command, what="adding a key", on_line=lines.append, inherited=inherited
+            )
+        made = messages.new_key_id(lines)
+        if made is None:
+            raise ResticFailed("adding a key: restic ended without naming the new key")
+        return made
+
+    async def key_remove(self, key_id: str) -> None:
+        """Take a password's access away. restic refuses to remove the key it was opened with."""
+        self._needs_maintenance("removing a key")
+        await self._runner.run(arguments.key_remove(key_id), what="removing a key")
+
     async def key_list(self) -> list[KeyInfo]:
         return messages.keys(await self._json(["key", "list"], what="listing keys"))
 
@@ -176,6 +295,19 @@ class Restic:
         blobs = self._session.blobs
         await locks.remove_lock(blobs.store, self._session.directory, lock_id)
         log.warning("restic-lock-removed", directory=self._session.directory, lock=lock_id)
+
+    async def remove_dead_locks(self, *, running: Iterable[LockOwner] = ()) -> int:
+        """Remove the locks whose holders are proven to be gone; how many those were.
+
+        ``running``: containers known to run at this moment (see ``locks.dead_locks``).
+        """
+        found = await self.list_locks()
+        now = await self._session.blobs.store.now()
+        dead = locks.dead_locks(found, now=now, running=running)
+        for lock, why in dead:
+            log.info("restic-lock-dead", lock=lock.id, owner=lock.owner, why=why)
+            await self.remove_lock(lock.id)
+        return len(dead)
 
     async def _json(self, command: list[str], *, what: str) -> Any:
         """A command whose stdout is one JSON document."""

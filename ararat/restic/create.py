@@ -5,12 +5,15 @@ leave keys that open nothing, and every one of them says "initialized" (facts/re
 Decision: each attempt has a fresh directory of its own. It is initialised, given its key of low
 cost, opened once to prove it, and only then named by ``current.json``, which is create-only: the
 first one wins, the others take the winner's and remove their own directory.
-Limits: an attempt that dies leaves a directory that nothing names; it holds two small files.
+An attempt that dies leaves a directory that nothing names, with a few small files;
+``remove_abandoned`` takes it away later: only what never held a backup, and only where another
+directory has been named, so that a creator that wakes up late cannot name a removed one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -30,6 +33,11 @@ from .session import open_runner
 from .settings import Settings
 
 log = structlog.get_logger()
+
+#: Making one takes seconds; a day is far beyond every retry and every paused machine.
+ABANDONED_AFTER = timedelta(days=1)
+#: What a directory holds before the first backup.
+_BEFORE_USE = {str(Kind.CONFIG), str(Kind.KEY), str(Kind.LOCK)}
 
 
 async def current_repository(store: BlobStore, folder: str) -> CurrentFile | None:
@@ -69,8 +77,36 @@ async def create_repository(
             scratch_dir=scratch_dir,
             settings=settings,
         )
+    found = found.for_key(fingerprint(master))
     check_fingerprint(master, found.key_fingerprint, what=f"the repository {found.directory}")
     return found
+
+
+async def remove_abandoned(
+    store: BlobStore, folder: str, *, older_than: timedelta = ABANDONED_AFTER
+) -> list[str]:
+    """Remove directories of ``folder`` that creators left half-made; which ones those were.
+
+    Kept: the one that ``current.json`` names, any that holds or held data, any that is young by
+    the store's own clock, and everything while nothing is named yet.
+    """
+    named = await current_repository(store, folder)
+    if named is None:
+        return []
+    now = await store.now()
+    removed = []
+    for name in await store.list_directories(folder):
+        directory = f"{folder}/{name}"
+        if directory == named.directory:
+            continue
+        blobs = [blob async for blob in store.list(f"{directory}/")]
+        kinds = {blob.name.removeprefix(f"{directory}/").partition("/")[0] for blob in blobs}
+        newest = max((blob.last_modified for blob in blobs), default=now)
+        if kinds <= _BEFORE_USE and now - newest > older_than:
+            log.info("repository-abandoned", directory=directory, files=len(blobs))
+            await _remove(store, directory)
+            removed.append(directory)
+    return removed
 
 
 async def _make(

@@ -32,6 +32,8 @@ def child_environment(scratch: Path, *, limits: Limits, settings: Settings) -> d
         "RESTIC_PROGRESS_FPS": "1",
         # Nothing is found by PATH, but an unset one makes Go fall back to the working directory.
         "PATH": "/nonexistent",
+        # Where restic prints a time without its zone, it is this one.
+        "TZ": "UTC",
     }
     if limits.cpu is not None:
         environment["GOMAXPROCS"] = str(max(1, math.ceil(limits.cpu)))

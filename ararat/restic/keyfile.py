@@ -54,6 +54,10 @@ class KeyIdentity:
         return self.location_id
 
     @property
+    def text(self) -> str:
+        return f"master key {self.fingerprint} for {self.repository_name}"
+
+    @property
     def user(self) -> str:
         return f"{_USER} {self.repository_name} {self.fingerprint}"
 

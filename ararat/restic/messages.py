@@ -8,14 +8,20 @@ a wrong belief would lose data: a snapshot's id must be there and whole.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from .models import (
     BackupProgress,
+    Change,
     CheckResult,
+    DiffCounts,
+    DiffResult,
+    Found,
     KeyInfo,
+    LockContent,
     Node,
     PathError,
     RepositoryConfig,
@@ -27,6 +33,7 @@ from .models import (
 )
 
 Message = Mapping[str, Any]
+_KEY_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def parse(line: str) -> Any:
@@ -128,6 +135,65 @@ def repository_config(found: Message) -> RepositoryConfig:
 def node(message: Message) -> Node | None:
     if kind(message) != "node" and message.get("struct_type") != "node":
         return None
+    return _node(message)
+
+
+def found(answer: Any) -> list[Found]:
+    """Of ``find``; snapshots without a match are not in it."""
+    return [
+        Found(
+            str(entry.get("snapshot", "")),
+            tuple(_node(match) for match in entry.get("matches") or () if isinstance(match, dict)),
+        )
+        for entry in answer or ()
+        if isinstance(entry, dict)
+    ]
+
+
+def change(message: Message) -> Change | None:
+    if kind(message) != "change":
+        return None
+    return Change(str(message.get("path", "")), str(message.get("modifier", "")))
+
+
+def diff_counts(message: Message) -> DiffCounts:
+    return DiffCounts(
+        files=_int(message, "files"),
+        directories=_int(message, "dirs"),
+        others=_int(message, "others"),
+        data_blobs=_int(message, "data_blobs"),
+        tree_blobs=_int(message, "tree_blobs"),
+        bytes=_int(message, "bytes"),
+    )
+
+
+def diff_result(statistics: Message, changes: list[Change], *, count: int) -> DiffResult:
+    return DiffResult(
+        changed_files=_int(statistics, "changed_files"),
+        added=diff_counts(statistics.get("added") or {}),
+        removed=diff_counts(statistics.get("removed") or {}),
+        changes=tuple(changes),
+        change_count=count,
+    )
+
+
+def new_key_id(lines: list[str]) -> str | None:
+    """``key add`` answers in words, with the id among them; also with ``--json``."""
+    ids = [match[0] for line in lines for match in _KEY_ID.finditer(line)]
+    return ids[-1] if ids else None
+
+
+def lock_content(answer: Message) -> LockContent:
+    return LockContent(
+        time=_time(answer.get("time")),
+        exclusive=bool(answer.get("exclusive")),
+        hostname=str(answer.get("hostname", "")),
+        username=str(answer.get("username", "")),
+        pid=_int(answer, "pid"),
+    )
+
+
+def _node(message: Message) -> Node:
     return Node(
         path=str(message.get("path", "")),
         type=str(message.get("type", "")),
@@ -188,6 +254,7 @@ def _snapshot(entry: Message) -> Snapshot:
         hostname=str(entry.get("hostname", "")),
         tags=tuple(map(str, entry.get("tags") or ())),
         parent=entry.get("parent"),
+        original=entry.get("original"),
         paths=tuple(map(str, entry.get("paths") or ())),
         tree=str(entry.get("tree", "")),
         program_version=str(entry.get("program_version", "")),
@@ -227,8 +294,12 @@ def _float(message: Message, key: str) -> float:
 
 
 def _time(text: Any) -> datetime | None:
-    """Go writes up to nine decimals; Python drops those after the sixth."""
+    """Go writes up to nine decimals; Python drops those after the sixth.
+
+    Without a zone (``key list``) it is the child's, which is UTC.
+    """
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 #: Unreadable or failed paths kept with a result; all of them are counted.
 PATHS_KEPT = 1000
+#: Changes kept of a comparison of two snapshots; all are counted.
+CHANGES_KEPT = 10_000
 
 
 class Access(StrEnum):
@@ -225,6 +227,8 @@ class Snapshot:
     hostname: str = ""
     tags: tuple[str, ...] = ()
     parent: str | None = None
+    #: Of a snapshot that ``copy`` or ``repair snapshots`` made: the one it was made from.
+    original: str | None = None
     paths: tuple[str, ...] = ()
     tree: str = ""
     program_version: str = ""
@@ -304,12 +308,76 @@ class KeyInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandUsage:
-    """What one restic process took."""
+class FindRequest:
+    #: restic patterns, as for excludes: a name, or a path with wildcards.
+    patterns: tuple[str, ...]
+    host: str | None = None
+    #: Only these; empty is all snapshots (of ``host``).
+    snapshot_ids: tuple[str, ...] = ()
+    ignore_case: bool = False
 
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_rss: int = 0
+
+@dataclass(frozen=True)
+class Found:
+    """What ``find`` met in one snapshot."""
+
+    snapshot_id: str
+    matches: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    path: str
+    #: restic's letters: ``+`` added, ``-`` removed, ``M`` content, ``U`` metadata, ``T`` type.
+    modifier: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffCounts:
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    data_blobs: int = 0
+    tree_blobs: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffResult:
+    changed_files: int = 0
+    added: DiffCounts = DiffCounts()
+    removed: DiffCounts = DiffCounts()
+    #: At most CHANGES_KEPT of them.
+    changes: tuple[Change, ...] = ()
+    change_count: int = 0
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A snapshot that was made from another one, by ``copy`` or ``repair snapshots``."""
+
+    original: str
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopySource:
+    """Where ``copy`` reads: the URL and key of another session's repository."""
+
+    url: str
+    key_id: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockContent:
+    """What a lock says about its holder, decrypted: restic's own view, for people."""
+
+    time: datetime | None = None
+    exclusive: bool = False
+    hostname: str = ""
+    username: str = ""
+    pid: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

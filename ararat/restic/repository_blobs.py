@@ -217,17 +217,20 @@ class RepositoryBlobs:
             self._locks.discard(name)
             self._saved.discard(name)
 
-    async def sweep(self) -> None:
+    async def sweep(self, seconds: float = _SWEEP_SECONDS) -> None:
         """Remove the locks that this session's dead processes left. Only when none runs."""
-        for name in sorted(self._locks):
+
+        async def remove(name: str) -> None:
             try:
-                async with asyncio.timeout(_SWEEP_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self.store.delete(name)
             except (AraratError, TimeoutError) as exc:
                 log.warning("restic-lock-left", lock=name, error=str(exc))
             else:
                 log.info("restic-lock-swept", lock=name)
                 self._locks.discard(name)
+
+        await asyncio.gather(*map(remove, sorted(self._locks)))
 
     def fail(self, exc: AraratError) -> None:
         """End the session: this is why."""

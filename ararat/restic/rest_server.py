@@ -59,8 +59,8 @@ class RestServer:
         self._flow = flow
         self._runner = web.ServerRunner(
             web.Server(self._handle, access_log=None, keepalive_timeout=3600),
-            # Uploads that a dead restic left under way are finished, or given up by their own time.
-            shutdown_timeout=60.0,
+            # The session has waited for requests under way (``session._finish``).
+            shutdown_timeout=5.0,
         )
         self._operations: dict[str, OperationStats] = {}
         #: Files that were shorter than restic thought: the next answer must say so at its start.

@@ -20,15 +20,19 @@ from ararat import process
 from ararat.errors import AraratError
 from ararat.process import Child, Command, Exit, Sandbox
 
-from . import arguments, caches, cgroup, exit_codes, messages, sandbox
+from . import arguments, caches, cgroup, exit_codes, keyfile, messages, sandbox
 from .environment import child_environment
+from .errors import WrongPassword
 from .models import Access, SessionStats
 from .repository_blobs import RepositoryBlobs
+from .rest_paths import Kind
 from .rest_server import RestServer
 from .settings import Settings
 from .version import Binary
 
 log = structlog.get_logger()
+#: For finding out whose the keys are that a password does not open.
+_WHOSE_SECONDS = 20.0
 OnMessage = Callable[[messages.Message], None]
 
 
@@ -49,13 +53,25 @@ class Session:
     settings: Settings
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """How a command ended, and what it said on stderr besides messages for the caller."""
 
     end: Exit
     said: str | None = None
     oom: bool = False
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """A pipe that the child inherits, and the secret in it."""
+
+    descriptor: int
+    secret: str
+
+    @property
+    def path(self) -> str:
+        return f"/dev/fd/{self.descriptor}"
 
 
 class Runner:
@@ -86,6 +102,7 @@ class Runner:
         confined: Sandbox | None = None,
         connections: int | None = None,
         accept: tuple[int, ...] = (0,),
+        inherited: Inherited | None = None,
     ) -> Outcome:
         """Run to the end. Raises what the end means, unless its code is in ``accept``."""
         for _ in range(caches.TRIES):
@@ -96,11 +113,14 @@ class Runner:
                 directory=directory,
                 confined=confined,
                 connections=connections,
+                inherited=inherited,
             )
-            if not await self._cache_mended(outcome.said):
+            # A second secret's pipe has been read by then.
+            if inherited is not None or not await self._cache_mended(outcome.said):
                 break
         if outcome.end.code not in accept:
-            raise self.failure(outcome, what)
+            failure = self.failure(outcome, what)
+            raise await self._whose(failure) if isinstance(failure, WrongPassword) else failure
         return outcome
 
     async def _cache_mended(self, said: str | None) -> bool:
@@ -121,6 +141,7 @@ class Runner:
         directory: int | None,
         confined: Sandbox | None,
         connections: int | None,
+        inherited: Inherited | None,
     ) -> Outcome:
         said: list[str] = []
 
@@ -133,7 +154,7 @@ class Runner:
                 on_error(message)
 
         kills = cgroup.oom_kills()
-        with self._command(command, directory, confined, connections) as child_command:
+        with self._command(command, directory, confined, connections, inherited) as child_command:
             try:
                 end = await process.run(
                     child_command,
@@ -145,6 +166,12 @@ class Runner:
             finally:
                 await self._ended()
         return Outcome(end, said[-1] if said else None, _more(kills, cgroup.oom_kills()))
+
+    @contextlib.contextmanager
+    def inheriting(self, secret: str) -> Iterator[Inherited]:
+        """A second secret for a command: another password, passed like the session's own."""
+        with _pipe_with(secret) as descriptor:
+            yield Inherited(descriptor, secret)
 
     async def stream(self, command: list[str], *, what: str) -> AsyncGenerator[bytes, None]:
         """stdout as it comes; an error at the end is raised after the last piece."""
@@ -158,7 +185,7 @@ class Runner:
                     said.append(text)
 
             kills = cgroup.oom_kills()
-            with self._command(command, None, None, None) as child_command:
+            with self._command(command, None, None, None, None) as child_command:
                 try:
                     async with process.start(
                         child_command, grace=self.session.settings.grace, on_stderr=on_stderr
@@ -185,6 +212,23 @@ class Runner:
         where = f"{what} ({self.session.directory})"
         return exit_codes.failure(outcome.end, what=where, said=outcome.said, oom=outcome.oom)
 
+    async def _whose(self, failure: WrongPassword) -> WrongPassword:
+        """A wrong password, with what the key files say about who they were written for."""
+        store, folder = self.session.blobs.store, f"{self.session.directory}/{Kind.KEY}/"
+        try:
+            async with asyncio.timeout(_WHOSE_SECONDS):
+                found = [
+                    keyfile.identity(await store.get(blob.name))
+                    async for blob in store.list(folder)
+                ]
+        except (AraratError, TimeoutError):
+            return failure  # it stands without that
+        known = sorted({who.text for who in found if who is not None})
+        if not known:
+            return failure
+        text = f"{failure.message}: its keys are those of {', '.join(known)}"
+        return WrongPassword(text, tail=failure.tail, code=failure.code)
+
     def default_sandbox(self) -> Sandbox | None:
         """For commands that touch no volume."""
         session = self.session
@@ -199,6 +243,7 @@ class Runner:
         directory: int | None,
         confined: Sandbox | None,
         connections: int | None,
+        inherited: Inherited | None,
     ) -> Iterator[Command]:
         session = self.session
         if session.blobs.fatal is not None:
@@ -219,9 +264,9 @@ class Runner:
                     session.scratch, limits=self._limits, settings=session.settings
                 ),
                 directory=directory,
-                descriptors=(descriptor,),
+                descriptors=(descriptor, *(() if inherited is None else (inherited.descriptor,))),
                 sandbox=confined or (self.default_sandbox() if directory is None else None),
-                secrets=(session.password,),
+                secrets=(session.password, *(() if inherited is None else (inherited.secret,))),
             )
 
     def _started(self, child: Child) -> None:
@@ -232,7 +277,7 @@ class Runner:
     async def _ended(self) -> None:
         """After a child is gone, its lock must not stay in the way of the session's next one."""
         self._children = {child for child in self._children if not child.ended}
-        if not self._children and await self.session.server.idle(self.session.settings.grace):
+        if not self._children and await self.session.server.idle(self.session.settings.closing):
             await self.session.blobs.sweep()
 
 

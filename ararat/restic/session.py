@@ -4,7 +4,7 @@ Problem: between restic and the store stand a server, a socket, a password and l
 gone afterwards, however the job ends.
 Decision: one context manager owns them all. When it is left, no child runs any more (``process``
 sees to that), requests under way are finished, the session's own locks are removed from the store,
-and the session's directory goes.
+and the session's directory goes. A store that hangs delays that by ``Settings.closing`` at most.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ararat.blob.errors import StoreUnreachable
 from ararat.blob.store import BlobStore
 from ararat.errors import AraratError
 
@@ -30,8 +31,10 @@ from .settings import Settings
 from .version import find_restic
 
 _SOCKET = "s"
-#: Once restic is gone its uploads are of no use, but their locks must be known before the sweep.
-_IDLE_SECONDS = 60.0
+#: Of the time for leaving, what requests under way get; the rest is for the locks.
+_IDLE_SHARE = 0.6
+#: What ending those requests takes, once nothing waits for the store any more.
+_ABANDON_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -121,15 +124,21 @@ async def open_runner(
             try:
                 yield runners[0]
             finally:
-                await _finish(server, blobs)
+                await _finish(server, blobs, seconds=chosen.closing)
 
 
-async def _finish(server: RestServer, blobs: RepositoryBlobs) -> None:
-    """The last of the session, to be done even while the task is being cancelled."""
+async def _finish(server: RestServer, blobs: RepositoryBlobs, *, seconds: float) -> None:
+    """The last of the session, to be done even while the task is being cancelled.
+
+    Ends in ``seconds`` and a little, whatever the store does. restic is gone, so uploads under way
+    are of no use to anybody; but their locks must be known before the sweep.
+    """
 
     async def finish() -> None:
-        await server.idle(_IDLE_SECONDS)
-        await blobs.sweep()
+        if not await server.idle(seconds * _IDLE_SHARE):
+            blobs.fail(StoreUnreachable("the store did not answer before the session was left"))
+            await server.idle(_ABANDON_SECONDS)
+        await blobs.sweep(seconds * (1 - _IDLE_SHARE))
         blobs.close()
 
     task = asyncio.ensure_future(finish())

@@ -12,6 +12,9 @@ class Settings:
     #: Seconds between SIGTERM and SIGKILL. restic takes up to a minute to remove its lock from a
     #: slow store (facts/restic.md §4).
     grace: float = 75.0
+    #: Seconds that leaving a session may take: uploads under way, the session's own locks. A lock
+    #: that cannot be removed by then ages (``locks``); a job that never ends blocks its node.
+    closing: float = 60.0
     #: Seconds that a store may be away after it has answered once in this session.
     outage_patience: float = 120.0
     #: Seconds that a store may take to answer for the first time; also how long refused

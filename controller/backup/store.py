@@ -18,7 +18,6 @@ from ararat.api.backup import Failure
 from ararat.api.base import Model
 from ararat.api.manifest import Manifest, decode_manifest
 from ararat.errors import Conflict, Damaged, NotFound
-from ararat.keys import manifest_mac_key
 from controller.location.open import OpenLocation
 
 from .plan import BackupPlan
@@ -138,13 +137,12 @@ async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
     Raises Conflict: the name has the manifest of another backup. Raises Damaged: what was read
     back is not what was written.
     """
-    key = _key(location)
     name = layout.backup_manifest(manifest.backup)
-    data = manifest.encode(key)
+    data = manifest.encode(location.manifest_keys[0])
     try:
         await location.store.put(name, data, create_only=True)
     except Conflict:
-        standing = decode_manifest(await location.store.get(name), key)
+        standing = decode_manifest(await location.store.get(name), *location.manifest_keys)
         if standing.backup_uid != manifest.backup_uid:
             raise Conflict(
                 f"location {location.name} already has a backup called {manifest.backup}",
@@ -162,16 +160,12 @@ async def committed(location: OpenLocation, backup: Backup) -> Manifest | None:
         data = await location.store.get(layout.backup_manifest(backup.name))
     except NotFound:
         return None
-    manifest = decode_manifest(data, _key(location))
+    manifest = decode_manifest(data, *location.manifest_keys)
     return manifest if manifest.backup_uid == backup.uid else None
 
 
-def _key(location: OpenLocation) -> bytes:
-    return manifest_mac_key(location.master, location.location_id)
-
-
 def _pack(location: OpenLocation, body: dict[str, object]) -> bytes:
-    return gzip.compress(sealed.seal(body, _key(location)), mtime=0)
+    return gzip.compress(sealed.seal(body, location.manifest_keys[0]), mtime=0)
 
 
 def _unpack(location: OpenLocation, data: bytes, *, what: str, reason: str) -> dict[str, Any]:
@@ -179,7 +173,7 @@ def _unpack(location: OpenLocation, data: bytes, *, what: str, reason: str) -> d
         plain = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as exc:
         raise Damaged(f"{what} is not readable") from exc
-    return sealed.unseal(plain, _key(location), what=what, reason=reason)
+    return sealed.unseal(plain, *location.manifest_keys, what=what, reason=reason)
 
 
 async def _exists(location: OpenLocation, name: str) -> bool:

@@ -16,7 +16,6 @@ from ararat import layout
 from ararat.api.manifest import Manifest, decode_manifest
 from ararat.concurrency import for_each
 from ararat.errors import Damaged, NotFound
-from ararat.keys import manifest_mac_key
 from controller.location.open import OpenLocation
 
 _READ_AT_ONCE = 8
@@ -112,10 +111,9 @@ class ManifestReader:
 
 async def read_promise(location: OpenLocation, backup: str) -> Promise:
     """Raises NotFound, Damaged."""
-    key = manifest_mac_key(location.master, location.location_id)
     data = await location.store.get(layout.backup_manifest(backup))
     try:
-        manifest = decode_manifest(data, key)
+        manifest = decode_manifest(data, *location.manifest_keys)
     except Damaged as exc:
         raise Damaged(
             f"nothing can be deleted from location {location.name} while the manifest of backup "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import time
 import uuid
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from ararat import keys, layout
 from ararat.api import BackupLocation
-from ararat.api.names import TAKE_OVER
+from ararat.api.names import RECOVER, TAKE_OVER
 from ararat.blob.open import open_store
 from ararat.blob.store import BlobStore
 from ararat.errors import (
@@ -37,6 +38,7 @@ from ararat.errors import (
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import SECRETS
 from ararat.kube.resources import of as resource_of
+from ararat.restic.recover import recovered_location
 from controller.keys import MasterKey
 
 
@@ -58,9 +60,17 @@ class OpenLocation:
     store: BlobStore
     location_id: str
     owner: str
+    #: The master key that opens it; while the key is being rotated either one may do.
     master: bytes
     #: The location is ReadWrite and belongs to this cluster.
     writable: bool
+    former_manifest_keys: tuple[bytes, ...] = ()
+
+    @property
+    def manifest_keys(self) -> tuple[bytes, ...]:
+        """What proves its manifests: the key that signs new ones, then those of former keys."""
+        own = keys.manifest_mac_key(self.master, self.location_id)
+        return (own, *self.former_manifest_keys)
 
     @property
     def name(self) -> str:
@@ -157,14 +167,18 @@ class Locations:
         if cached is not None:
             self._retired.append(cached.location.store)
 
+    def forget_all(self) -> None:
+        """As forget(), of every location: the master key is another one."""
+        for name in list(self._cache):
+            self.forget(name)
+
     def _forget_store(self, name: str, store: BlobStore) -> None:
         cached = self._cache.get(name)
         if cached is not None and cached.location.store is store:
             self.forget(name)
 
     async def close(self) -> None:
-        for name in list(self._cache):
-            self.forget(name)
+        self.forget_all()
         while self._retired:
             await self._retired.pop().close()
 
@@ -227,39 +241,63 @@ class Locations:
             location_id=file.location_id,
             owner=file.owner,
             master=master,
+            former_manifest_keys=_former_manifest_keys(master, file),
             writable=not resource.read_only and file.owner == self._cluster_uid,
         )
 
     async def _master_for(self, resource: BackupLocation, file: layout.LocationFile) -> bytes:
-        master = await self._master_key.get()
-        if master is None:
+        ring = await self._master_key.ring()
+        if ring is None:
             raise WrongKey(
                 f"location {resource.name} needs the master key it was made with, and this "
                 "installation has none: import it with `ararat key import`",
                 reason="KeyMissing",
             )
-        if keys.fingerprint(master) not in file.key_fingerprints:
-            raise WrongKey(
-                f"location {resource.name} was made under another master key "
-                f"({', '.join(file.key_fingerprints)}) than this installation's "
-                f"({keys.fingerprint(master)}): import the right one with `ararat key import`"
-            )
-        return master
+        for master in ring.all:
+            if keys.fingerprint(master) in file.key_fingerprints:
+                return master
+        raise WrongKey(
+            f"location {resource.name} was made under another master key "
+            f"({', '.join(file.key_fingerprints)}) than this installation's "
+            f"({keys.fingerprint(ring.current)}): import the right one with `ararat key import`"
+        )
 
-    async def _initialise(self, resource: BackupLocation, store: BlobStore) -> OpenLocation:
-        if resource.status.location_id:
-            raise Damaged(
-                f"location {resource.name} held {resource.status.location_id} and now has no "
-                "location.json: it is another place, or it was lost; see docs/recovery.md",
+    async def _recover(self, resource: BackupLocation, store: BlobStore) -> OpenLocation:
+        """location.json anew, from what the repositories' key files say: asked for by a person."""
+        if resource.read_only:
+            raise InvalidSpec(
+                f"location {resource.name} is ReadOnly: recover it where it is written to, or set "
+                "it to ReadWrite if that is to be here",
                 reason="LocationLost",
             )
+        ring = await self._master_key.ring()
+        if ring is None:
+            raise WrongKey(
+                f"location {resource.name} can only be recovered with its master key, and this "
+                "installation has none: import it with `ararat key import`",
+                reason="KeyMissing",
+            )
+        file = await recovered_location(store, masters=ring.all, owner=self._cluster_uid)
+        with contextlib.suppress(Conflict):
+            await store.put(layout.LOCATION, file.encode(), create_only=True)
+        return await self._prove(resource, store)
+
+    async def _initialise(self, resource: BackupLocation, store: BlobStore) -> OpenLocation:
         for folder in (layout.BACKUPS, layout.REPOSITORIES):
             if await store.list_directories(folder):
+                if resource.metadata.annotations.get(RECOVER) == "true":
+                    return await self._recover(resource, store)
                 raise Damaged(
-                    f"location {resource.name} holds {folder} but no location.json: it was lost; "
-                    "see docs/recovery.md",
+                    f"location {resource.name} holds {folder} but no location.json: run "
+                    f"`ararat location recover {resource.name}`, or see docs/recovery.md",
                     reason="LocationLost",
                 )
+        if resource.status.location_id:
+            raise Damaged(
+                f"location {resource.name} held {resource.status.location_id} and now holds "
+                "nothing of Ararat's: it is another place, or it was emptied; see docs/recovery.md",
+                reason="LocationLost",
+            )
         if resource.read_only:
             raise InvalidSpec(
                 f"location {resource.name} is ReadOnly and holds no backups: check container and "
@@ -286,9 +324,21 @@ class Locations:
         )
 
 
+def _former_manifest_keys(master: bytes, file: layout.LocationFile) -> tuple[bytes, ...]:
+    ours = keys.fingerprint(master)
+    return tuple(
+        keys.open_manifest_key(
+            one.sealed, master=master, location_id=file.location_id, former=one.former
+        )
+        for one in file.former_manifest_keys
+        if one.opened_by == ours
+    )
+
+
 def _fingerprint(resource: BackupLocation, credentials: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256(f"{resource.uid}/{resource.metadata.generation}".encode())
-    digest.update(resource.metadata.annotations.get(TAKE_OVER, "").encode())
+    for annotation in (TAKE_OVER, RECOVER):
+        digest.update(resource.metadata.annotations.get(annotation, "").encode() + b"\0")
     for key in sorted(credentials):
         digest.update(key.encode() + b"\0" + credentials[key] + b"\0")
     return digest.hexdigest()

@@ -20,9 +20,8 @@ from ararat.api.base import ConditionStatus, utcnow, with_condition
 from ararat.api.deletion import DeleteBackupRequestSpec, DeletionCause
 from ararat.api.location import BackupLocationStatus, LocationPhase
 from ararat.api.manifest import decode_manifest
-from ararat.api.names import TAKE_OVER
+from ararat.api.names import RECOVER, TAKE_OVER
 from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound
-from ararat.keys import manifest_mac_key
 from ararat.kube.events import EventRecorder
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
@@ -199,7 +198,7 @@ class LocationReconciler:
 
     async def _add(self, location: OpenLocation, name: str, *, pinned: bool) -> None:
         data = await location.store.get(layout.backup_manifest(name))
-        manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+        manifest = decode_manifest(data, *location.manifest_keys)
         if manifest.backup != name:
             raise Damaged(f"the manifest in backups/{name} is that of {manifest.backup}")
         body, status = backup_from_manifest(
@@ -221,4 +220,5 @@ def _asked(raw: dict[str, Any]) -> tuple[object, ...]:
     """What of a BackupLocation is a reason to look at it at once."""
     metadata = raw["metadata"]
     annotations = metadata.get("annotations") or {}
-    return (metadata.get("uid"), metadata.get("generation"), annotations.get(TAKE_OVER))
+    asked = (annotations.get(name) for name in (TAKE_OVER, RECOVER))
+    return (metadata.get("uid"), metadata.get("generation"), *asked)

@@ -22,12 +22,14 @@ from ararat.api.repository import (
     RepositorySpec,
     RepositoryStatus,
 )
-from ararat.errors import AraratError, Conflict
+from ararat.errors import AraratError, Conflict, WrongKey
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
-from ararat.restic.create import create_repository
+from ararat.restic.create import create_repository, current_repository, remove_abandoned
 from ararat.restic.models import LockOwner
+from ararat.restic.rekey import Rekey, add_key, name_keys
+from controller.keys import MasterKey
 from controller.location.open import OpenLocation
 
 _TYPE = resource_of(Repository)
@@ -41,8 +43,10 @@ class Repositories:
         namespace: str,
         scratch_dir: Path,
         lock_owner: Callable[[str], LockOwner],
+        master_key: MasterKey,
     ) -> None:
         self._api = api
+        self._master_key = master_key
         self._namespace = namespace
         self._scratch_dir = scratch_dir
         self._lock_owner = lock_owner
@@ -75,14 +79,7 @@ class Repositories:
                 return self._known[slot]
             spec = RepositorySpec(location=location.name, kind=kind, namespace=namespace)
             try:
-                current = await create_repository(
-                    location.store,
-                    folder=folder,
-                    master=location.master,
-                    location_id=location.location_id,
-                    owner=self._lock_owner(folder),
-                    scratch_dir=self._scratch_dir,
-                )
+                current = await self._create(location, folder)
             except AraratError as exc:
                 with contextlib.suppress(AraratError):  # what matters is why it is not ready
                     await self._show(
@@ -99,8 +96,59 @@ class Repositories:
                     key_id=current.key_id,
                 ),
             )
+            with contextlib.suppress(AraratError):  # they are in nobody's way
+                await remove_abandoned(location.store, folder)
             self._known[slot] = current
             return current
+
+    async def _create(self, location: OpenLocation, folder: str) -> layout.CurrentFile:
+        try:
+            return await self._create_with(location, folder)
+        except WrongKey:
+            # Made or re-keyed by another run since a rotation of the master key began: whoever
+            # came with the other one of its keys must not fail for that.
+            ring = await self._master_key.ring()
+            if ring is None or location.master not in ring.all:
+                raise
+            for other in ring.all:
+                if other != location.master and await self._rekey(location, folder, other):
+                    return await self._create_with(location, folder)
+            raise
+
+    async def _create_with(self, location: OpenLocation, folder: str) -> layout.CurrentFile:
+        return await create_repository(
+            location.store,
+            folder=folder,
+            master=location.master,
+            location_id=location.location_id,
+            owner=self._lock_owner(folder),
+            scratch_dir=self._scratch_dir,
+        )
+
+    async def _rekey(self, location: OpenLocation, folder: str, other: bytes) -> bool:
+        """Make ``folder``'s repository open with the location's key, where ``other`` opens it."""
+        current = await current_repository(location.store, folder)
+        theirs, ours = keys.fingerprint(other), keys.fingerprint(location.master)
+        if current is None or current.for_key(theirs).key_fingerprint != theirs:
+            return False
+        rekey = Rekey(
+            store=location.store,
+            location_id=location.location_id,
+            old=other,
+            new=location.master,
+            owner=self._lock_owner(folder),
+            scratch_dir=self._scratch_dir,
+        )
+        key_id = await add_key(rekey, current.directory)
+        if key_id is None:
+            return False
+        known = {theirs: current.for_key(theirs).key_id, ours: key_id}
+        await name_keys(location.store, folder, known)
+        return True
+
+    def forget_all(self) -> None:
+        """Look again at every repository that is asked for: its keys have changed."""
+        self._known.clear()
 
     async def _show(self, spec: RepositorySpec, status: RepositoryStatus) -> None:
         # The kind belongs to the name: a workload namespace may be called "objects".

@@ -16,7 +16,6 @@ from typing import Protocol
 from ararat import layout
 from ararat.api.manifest import Manifest, ManifestRepository, decode_manifest
 from ararat.errors import Damaged, NotFound
-from ararat.keys import manifest_mac_key
 from ararat.restic.models import Access, RestoreRequest
 from ararat.restic.session import open_repository
 from controller.context import Context
@@ -44,7 +43,7 @@ async def read_manifest(location: OpenLocation, backup: str) -> Manifest:
             f"location {location.name} has no finished backup {backup!r}",
             reason="BackupNotFound",
         ) from exc
-    manifest = decode_manifest(data, manifest_mac_key(location.master, location.location_id))
+    manifest = decode_manifest(data, *location.manifest_keys)
     if manifest.backup != backup or manifest.location_id != location.location_id:
         raise Damaged(
             f"the manifest stored for backup {backup!r} is that of backup {manifest.backup!r}",

@@ -15,7 +15,6 @@ from ararat.api.manifest import decode_manifest
 from ararat.api.schedule import Retention
 from ararat.cron import find_zone
 from ararat.errors import Damaged, NotFound
-from ararat.keys import manifest_mac_key
 from ararat.layout import backup_manifest
 from controller.location.open import OpenLocation
 from controller.schedule.retention import Held, Verdict, decide, undecided
@@ -72,9 +71,9 @@ async def verdicts(
 
 async def _volumes(location: OpenLocation, name: str) -> frozenset[str] | None:
     """The volumes a backup holds. None where that cannot be known: then it is kept."""
-    key = manifest_mac_key(location.master, location.location_id)
     try:
-        manifest = decode_manifest(await location.store.get(backup_manifest(name)), key)
+        data = await location.store.get(backup_manifest(name))
+        manifest = decode_manifest(data, *location.manifest_keys)
     except (NotFound, Damaged) as exc:
         log.warning("manifest unreadable", backup=name, message=exc.message)
         return None

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ararat import keys
+from ararat.cli import main
 from tests.component.cli.conftest import MERGE, Cluster
 
 
@@ -239,6 +240,14 @@ def test_take_over(cluster: Cluster) -> None:
     assert "belongs to this cluster already" in error(cluster.ararat(*take_over, "--yes"))
 
 
+def test_location_recover(cluster: Cluster) -> None:
+    cluster.location()
+    assert "the controller recovers default" in ok(cluster.ararat("location", "recover", "default"))
+    annotations = cluster.get("backuplocations", "default")["metadata"]["annotations"]
+    assert annotations == {"ararat.dev/recover": "true"}
+    assert "nowhere" in error(cluster.ararat("location", "recover", "nowhere"))
+
+
 # --- key --------------------------------------------------------------------------------------
 
 
@@ -306,6 +315,93 @@ def test_key_import_before_the_chart(cluster: Cluster, tmp_path: Path) -> None:
     path = exported(tmp_path, keys.new_master_key())
     said = error(cluster.ararat("key", "import", path, "-n", "nowhere"))
     assert said.startswith("namespace nowhere-keys does not exist: install Ararat first")
+
+
+def key_secret(cluster: Cluster) -> str:
+    return f"/api/v1/namespaces/{cluster.namespace}-keys/secrets/master-key"
+
+
+def change_key_secret(cluster: Cluster, **data: bytes | None) -> None:
+    """As the controller does in a rotation."""
+    encoded = {
+        name: None if key is None else base64.b64encode(key.hex().encode()).decode()
+        for name, key in data.items()
+    }
+    cluster.plane.api.request(
+        "PATCH", key_secret(cluster), body={"data": encoded}, content_type=MERGE
+    )
+
+
+def test_key_rotate(cluster: Cluster, tmp_path: Path) -> None:
+    assert "no key" in error(cluster.ararat("key", "rotate", "-o", str(tmp_path / "k")))
+    old = keys.new_master_key()
+    store_key(cluster, old)
+    cluster.location()
+    assert "where to keep the new key" in error(cluster.ararat("key", "rotate"), code=2)
+    path = tmp_path / "new.json"
+    done = cluster.ararat("key", "rotate", "-o", str(path), "--no-wait")
+    assert "the controller rotates the key" in ok(done)
+    # Kept before the cluster knew it, and the present key is as it was.
+    new = keys.read_export(path.read_bytes())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [(one.name, one.id) for one in new.locations] == [("default", "id-default")]
+    data = cluster.plane.api.get(key_secret(cluster))["data"]
+    assert base64.b64decode(data["next"]).decode() == new.key
+    assert stored_key(cluster) == old.hex()
+    assert new.key not in done.stdout + done.stderr
+    again = cluster.ararat("key", "rotate", "-o", str(tmp_path / "other.json"))
+    assert "under way already" in error(again, code=2)
+    assert not (tmp_path / "other.json").exists()
+
+    waiting = cluster.start("key", "rotate")
+    assert waiting.stderr is not None
+    assert f"adding key {new.fingerprint}" in waiting.stderr.readline()
+    change_key_secret(cluster, key=new.master, former=old, next=None)
+    assert f"removing {keys.fingerprint(old)}" in waiting.stderr.readline()
+    change_key_secret(cluster, former=None)
+    out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert f"key {new.fingerprint} opens everything now" in out
+
+    # Another cluster's new key, which is kept there.
+    theirs = keys.new_master_key()
+    ok(cluster.ararat("key", "rotate", "--to", exported(tmp_path, theirs), "--no-wait"))
+    data = cluster.plane.api.get(key_secret(cluster))["data"]
+    assert base64.b64decode(data["next"]).decode() == theirs.hex()
+
+
+def test_a_rotation_to_the_same_key_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    master = keys.new_master_key()
+    store_key(cluster, master)
+    said = error(cluster.ararat("key", "rotate", "--to", exported(tmp_path, master)))
+    assert "key already" in said
+
+
+def test_key_password_needs_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+    master = keys.new_master_key()
+    path = exported(tmp_path, master)
+    directory = "repositories/volumes/wp/0123456789abcdef"
+    wanted = keys.repository_password(master, "id", "volumes/wp/0123456789abcdef")
+
+    def password(*arguments: str) -> subprocess.CompletedProcess[str]:
+        code = main.run(["key", "password", *arguments])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    for arguments in (
+        (directory,),
+        (directory.removeprefix("repositories/") + "/",),
+        (directory, "--location", "default"),
+        (directory, "--location", "id"),
+    ):
+        assert ok(password(path, *arguments)) == f"{wanted}\n"
+    other = keys.repository_password(master, "elsewhere", "volumes/wp/0123456789abcdef")
+    assert ok(password(path, directory, "--location", "elsewhere")) == f"{other}\n"
+    assert "not the directory of a repository" in error(password(path, "volumes/wp"))
+    assert "DIRECTORY" in error(password(path), code=2)
 
 
 # --- the cluster itself -----------------------------------------------------------------------

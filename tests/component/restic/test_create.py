@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+import random
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from ararat.blob.store import BlobStore
 from ararat.errors import Damaged, WrongKey
 from ararat.layout import CurrentFile
 from ararat.restic import keyfile
-from ararat.restic.create import create_repository, current_repository
+from ararat.restic.create import create_repository, current_repository, remove_abandoned
+from ararat.restic.errors import WrongPassword
 from ararat.restic.models import Access, BackupRequest
 
 from . import trees
@@ -59,48 +61,108 @@ async def test_many_at_once_make_one_repository(work: Path) -> None:
             assert (await restic.cat_config()).id == found.repository_id
 
 
+#: Forks creators, so that each is a process of its own and starts at once.
+_CREATORS = """
+import asyncio, os, sys
+from pathlib import Path
+from ararat.blob.filesystem import FilesystemStore
+from ararat.restic.create import create_repository
+from ararat.restic.models import LockOwner
+work = Path(sys.argv[1])
+for _ in range(int(sys.argv[5])):
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        asyncio.run(create_repository(FilesystemStore(work / 'location'), folder=sys.argv[2],
+            master=bytes.fromhex(sys.argv[3]), location_id=sys.argv[4],
+            owner=LockOwner('c', 'p', '1', 'j'), scratch_dir=work / 'scratch'))
+        os._exit(0)
+    print(pid, flush=True)
+for line in sys.stdin:
+    os.kill(int(line), 9)
+    os.waitpid(int(line), 0)
+"""
+
+
 @pytest.mark.timeout(200)
-async def test_creators_that_are_killed_anywhere_leave_a_usable_folder(work: Path) -> None:
-    """Each is a process of its own, killed a little later than the one before."""
+async def test_ten_creators_that_are_killed_anywhere_make_one_repository(work: Path) -> None:
+    """All at once; each is killed at a point of its own, some after they were done."""
     (work / "location").mkdir()
     (work / "scratch").mkdir()
     master = keys.new_master_key()
     folder = layout.objects_repository()
-    program = (
-        "import asyncio, sys\nfrom pathlib import Path\n"
-        "from ararat.blob.filesystem import FilesystemStore\n"
-        "from ararat.restic.create import create_repository\n"
-        "from ararat.restic.models import LockOwner\n"
-        "work = Path(sys.argv[1])\n"
-        "print('go', flush=True)\n"
-        "asyncio.run(create_repository(FilesystemStore(work / 'location'), folder=sys.argv[2],"
-        " master=bytes.fromhex(sys.argv[3]), location_id=sys.argv[4],"
-        " owner=LockOwner('c', 'p', '1', 'j'), scratch_dir=work / 'scratch'))\n"
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    moments = random.Random(seed)
+    forks = subprocess.Popen(
+        [sys.executable, "-c", _CREATORS, str(work), folder, master.hex(), LOCATION_ID, "10"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(work), folder, master.hex(), LOCATION_ID],
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(4)
-    ]
-    for number, child in enumerate(children):
-        assert child.stdout is not None
-        await asyncio.to_thread(child.stdout.readline)
-        await asyncio.sleep(0.2 + 0.5 * number)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+    assert forks.stdin is not None
+    assert forks.stdout is not None
+    pids = [await asyncio.to_thread(forks.stdout.readline) for _ in range(10)]
+    for pid in pids:
+        await asyncio.sleep(moments.uniform(0.05, 0.9))
+        forks.stdin.write(pid)
+        forks.stdin.flush()
+    forks.stdin.close()
+    assert await asyncio.to_thread(forks.wait) == 0
+    forks.stdout.close()
+
     store = FilesystemStore(work / "location")
-    found = await create(store, work, master, folder)
-    async with Repository(store, work, master, found).open() as restic:
-        assert (await restic.cat_config()).id == found.repository_id
+    later = await asyncio.gather(*(create(store, work, master, folder) for _ in range(2)))
+    assert later[0] == later[1] == await current_repository(store, folder)
+    async with Repository(store, work, master, later[0]).open() as restic:
+        assert (await restic.cat_config()).id == later[0].repository_id
+
+    # What the dead left is cleaned up, but only once it is old, and never the real one.
+    kept = later[0].directory.rpartition("/")[2]
+    left = set(await store.list_directories(folder)) - {kept}
+    assert await remove_abandoned(store, folder) == []
+    removed = await remove_abandoned(store, folder, older_than=timedelta(seconds=-1))
+    assert {directory.rpartition("/")[2] for directory in removed} <= left
+    for name in set(await store.list_directories(folder)) - {kept}:
+        # Killed before it wrote anything: not a file is in it.
+        assert [blob async for blob in store.list(f"{folder}/{name}/")] == []
+    async with Repository(store, work, master, later[0]).open() as restic:
+        assert (await restic.cat_config()).id == later[0].repository_id
+
+
+async def test_only_what_nobody_can_need_is_cleaned_up(repository: Repository) -> None:
+    """A half-made directory goes; one that ever held a backup stays, named or not."""
+    store, folder = repository.store, layout.volumes_repository("shop")
+    at_once = timedelta(seconds=-1)
+    half = [f"{folder}/{'1' * 16}/config", f"{folder}/{'1' * 16}/keys/{'a' * 64}"]
+    used = [f"{folder}/{'2' * 16}/config", f"{folder}/{'2' * 16}/snapshots/{'b' * 64}"]
+    for name in (*half, *used):
+        await store.put(name, b"x")
+    before = await repository.files()
+
+    assert await remove_abandoned(store, folder) == []
+    assert await remove_abandoned(store, folder, older_than=at_once) == [f"{folder}/{'1' * 16}"]
+    assert [b.name async for b in store.list(f"{folder}/{'1' * 16}/")] == []
+    assert [b.name async for b in store.list(f"{folder}/{'2' * 16}/")] == used
+    assert await repository.files() == before
+
+    # While nothing is named, a creator may still be about to name it.
+    await store.put(half[0], b"x")
+    await store.delete(layout.current(folder))
+    assert await remove_abandoned(store, folder, older_than=at_once) == []
 
 
 async def test_another_master_key_is_called_that(repository: Repository) -> None:
     folder = layout.volumes_repository("shop")
     with pytest.raises(WrongKey, match="ararat key import"):
         await create(repository.store, repository.work, keys.new_master_key(), folder)
+    # Opened without asking current.json first, it is called that as well.
+    async with repository.open(password="0" * 64) as restic:
+        with pytest.raises(WrongPassword) as caught:
+            await restic.cat_config()
+    assert isinstance(caught.value, WrongKey)
+    assert keys.fingerprint(repository.master) in caught.value.message
+    assert repository.current.repository_name in caught.value.message
 
 
 async def test_a_current_file_cannot_name_another_repository(repository: Repository) -> None:

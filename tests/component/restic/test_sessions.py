@@ -331,6 +331,14 @@ async def test_no_secret_is_seen_from_outside(repository: Repository) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert repository.password.encode() not in seen
-    assert names <= {"TMPDIR", "RESTIC_PROGRESS_FPS", "PATH", "GOMAXPROCS", "GOMEMLIMIT", "GOGC"}
+    assert names <= {
+        "TMPDIR",
+        "RESTIC_PROGRESS_FPS",
+        "PATH",
+        "TZ",
+        "GOMAXPROCS",
+        "GOMEMLIMIT",
+        "GOGC",
+    }
     assert score == 1000
     assert "Max core file size        0 " in limits

@@ -6,7 +6,15 @@ import pytest
 
 from ararat.errors import InvalidSpec
 from ararat.restic import arguments
-from ararat.restic.models import Access, BackupRequest, PruneRequest, RestoreRequest, Tuning
+from ararat.restic.models import (
+    Access,
+    BackupRequest,
+    CopySource,
+    FindRequest,
+    PruneRequest,
+    RestoreRequest,
+    Tuning,
+)
 from ararat.restic.version import Binary
 
 ID = "ab" * 32
@@ -168,3 +176,53 @@ def test_maintenance() -> None:
     assert arguments.stats("restore-size", ID) == ["stats", "--mode=restore-size", ID]
     assert arguments.dump(ID, "a/b") == ["dump", ID, "/a/b"]
     assert arguments.ls(ID, "a") == ["ls", ID, "--recursive", "/a"]
+
+
+def test_find_takes_no_pattern_for_a_flag() -> None:
+    request = FindRequest(patterns=("-rf", "*.sql"), host="h", snapshot_ids=(ID,))
+    assert arguments.find(request) == [
+        "find",
+        "--host=h",
+        f"--snapshot={ID}",
+        "--",
+        "-rf",
+        "*.sql",
+    ]
+    with pytest.raises(InvalidSpec):
+        arguments.find(FindRequest(patterns=()))
+
+
+def test_repairs_and_copies_name_what_they_change() -> None:
+    assert arguments.repair_index(read_all_packs=False) == ["repair", "index"]
+    assert arguments.repair_snapshots([], forget=True, dry_run=False) == [
+        "repair",
+        "snapshots",
+        "--forget",
+    ]
+    assert arguments.repair_packs([ID]) == ["repair", "packs", ID]
+    source = CopySource(url="rest:http+unix:///o:/r/", key_id=ID, read_only=True)
+    assert arguments.copy([ID], source=source, password_file="/dev/fd/7") == [
+        "copy",
+        "--from-repo=rest:http+unix:///o:/r/",
+        "--from-password-file=/dev/fd/7",
+        f"--from-key-hint={ID}",
+        "--no-lock",
+        ID,
+    ]
+    for nothing in (
+        lambda: arguments.repair_packs([]),
+        lambda: arguments.copy([], source=source, password_file="/dev/fd/7"),
+        lambda: arguments.key_remove("../config"),
+        lambda: arguments.diff(ID, "--help", metadata=False),
+    ):
+        with pytest.raises(InvalidSpec):
+            nothing()
+
+
+def test_a_new_password_is_named_by_its_pipe() -> None:
+    assert arguments.key_add(password_file="/dev/fd/9", host="", user="u") == [
+        "key",
+        "add",
+        "--new-password-file=/dev/fd/9",
+        "--user=u",
+    ]

@@ -99,6 +99,7 @@ def test_without_limits_go_decides() -> None:
         "TMPDIR": "/scratch",
         "RESTIC_PROGRESS_FPS": "1",
         "PATH": "/nonexistent",
+        "TZ": "UTC",
     }
 
 

@@ -129,3 +129,36 @@ def test_nodes_keys_and_stats() -> None:
     check = messages.check_result({"num_errors": 0, "broken_packs": None}, [])
     assert check.ok
     assert not messages.check_result({"num_errors": 0, "broken_packs": ["x"]}, []).ok
+
+
+def test_a_comparison() -> None:
+    change = messages.change(
+        messages.parse_message('{"message_type":"change","path":"/a","modifier":"M","new":1}')
+    )
+    assert change is not None
+    assert (change.path, change.modifier) == ("/a", "M")
+    statistics = messages.parse_message(
+        '{"message_type":"statistics","changed_files":2,"added":{"files":1,"bytes":10,"x":0}}'
+    )
+    assert messages.change(statistics) is None
+    result = messages.diff_result(statistics, [change], count=7)
+    assert (result.changed_files, result.added.files, result.added.bytes) == (2, 1, 10)
+    assert (result.removed.files, result.change_count) == (0, 7)
+    assert messages.diff_result({}, [], count=0).change_count == 0
+
+
+@pytest.mark.parametrize("answer", [None, [], [3], [{}]])
+def test_nothing_found_in_whatever_shape(answer: object) -> None:
+    assert all(not found.matches for found in messages.found(answer))
+
+
+def test_the_id_of_a_new_key_is_found_among_words() -> None:
+    key = "ab" * 32
+    assert messages.new_key_id(["", f"saved new key with ID {key}"]) == key
+    assert messages.new_key_id([f"saved new key as <Key of a@b, created on x> {key}."]) == key
+    assert messages.new_key_id(["saved new key with ID abcdef12"]) is None
+
+
+def test_a_time_without_a_zone_is_the_childs() -> None:
+    listed = messages.keys([{"id": "x", "created": "2026-11-23 01:24:03"}])
+    assert listed[0].created == datetime(2026, 11, 23, 1, 24, 3, tzinfo=UTC)
