@@ -172,8 +172,10 @@ class KeyRotation:
         for folder in await repository_folders(location.store):
             named = await current_repository(location.store, folder)
             if named is not None:
-                key_id = named.for_key(ours).key_id
-                await name_keys(location.store, folder, {ours: key_id})
+                mine = named.for_key(ours)
+                if mine.key_fingerprint != ours:
+                    raise Conflict(f"the repository {named.directory} was made since: once more")
+                await name_keys(location.store, folder, {ours: mine.key_id})
         for directory in await repository_directories(location.store):
             await remove_key(rekey, directory)
         theirs = keys.fingerprint(former)
