@@ -73,6 +73,10 @@ component: venv toolchain ## Tests against a real API server, restic and Azurite
 e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
 	@$(BIN)/pytest tests/e2e
 
+.PHONY: bench-engine
+bench-engine: venv toolchain ## Our engine beside bare restic, at a tenth of the full size (about 10 minutes).
+	@$(BIN)/python -m bench.engine --scale 0.1 --output bench/results/engine
+
 .PHONY: crds
 crds: venv ## Write the chart's CRDs from the models.
 	@$(BIN)/python -m tools.crds

@@ -33,8 +33,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 30
 #: Both directions of two jobs with restic's five connections each, and our own requests.
 CONNECTIONS = 32
-#: The SDK holds one piece of a download in memory at a time; most ranges restic reads are smaller.
-DOWNLOAD_PIECE = 8 * MIB
+#: What a connection holds of a download before it is made to wait.
+READ_BUFFER = MIB // 4
 #: Larger than any body that is stored from memory, so that it is always one Put Blob.
 SINGLE_PUT = 64 * MIB
 _MAX_RETRY_AFTER = 30.0
@@ -95,6 +95,7 @@ def transport(location: AzureLocation) -> AioHttpTransport:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=True,
+        read_bufsize=READ_BUFFER,
     )
     return PiecewiseTransport(session=session, connection_data_block_size=_PIECEWISE)
 
@@ -133,8 +134,6 @@ def client(
         retry_policy=RetryPolicy(),
         connection_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        max_single_get_size=DOWNLOAD_PIECE,
-        max_chunk_get_size=DOWNLOAD_PIECE,
         max_single_put_size=SINGLE_PUT,
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from .directory import Directory
 from .store import BlobInfo, Names
 
-_PIECE = 1024 * 1024
+_PIECE = 512 * 1024
 
 
 class FilesystemStore:

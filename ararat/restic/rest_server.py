@@ -36,8 +36,8 @@ SOCKET_LIMIT = 100
 #: Up to this much is read before an answer begins: metadata is mostly smaller, so that its length
 #: is known, and a file that is too short can still be told from one that is there.
 _AHEAD = MIB
-#: The largest piece in which a store hands out a blob (blob/azure_client.py, DOWNLOAD_PIECE).
-_PIECE = 8 * MIB
+#: What an answer holds at most: what was read ahead, and what connections hold on both sides.
+_READING = 2 * MIB
 #: The largest file restic makes: packs of at most 128 MiB and an index or tree beyond any bound we
 #: have seen; a limit against nonsense, not against restic.
 _LARGEST = 4096 * MIB
@@ -182,7 +182,7 @@ class RestServer:
             if end > await self._blobs.size(target):
                 raise _TooShort(f"{target.name} ends before the range does")
         pieces = self._blobs.load(target, offset=wanted.offset, length=wanted.length)
-        async with aclosing(pieces), self._memory(target, _reading(wanted)):
+        async with aclosing(pieces), self._memory(target, _READING):
             return await self._send(request, target, pieces, wanted, counts)
 
     async def _send(
@@ -299,11 +299,6 @@ class _Counts:
 
 class _TooShort(AraratError):
     """A range reaches beyond the end of a file."""
-
-
-def _reading(wanted: Range) -> int:
-    """What an answer holds at most: the piece that is being sent and the one being fetched."""
-    return 2 * min(_PIECE, _PIECE if wanted.length is None else wanted.length)
 
 
 async def _body(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:

@@ -291,7 +291,7 @@ async def test_tuning_reaches_restic(repository: Repository) -> None:
     tuning = Tuning(read_concurrency=4, pack_size=4, compression="off", connections=2, scan=False)
     async with repository.open() as restic:
         made = await restic.backup(request_for(repository, tuning=tuning))
-    assert made.bytes_stored >= made.bytes_added
+    assert made.bytes_stored > 0.999 * made.bytes_added  # directories are compressed all the same
     assert len(await repository.files("data/")) > 2
 
 
