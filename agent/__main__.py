@@ -1,4 +1,7 @@
-"""``python -m agent``: settings from the environment, signals, exit code."""
+"""``python -m agent``: settings from the environment, signals, exit code.
+
+``python -m agent maintain`` is what a maintenance job runs, once.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,10 @@ def main() -> int:
     # Files are made for this process alone, except where a mode is given.
     os.umask(0o077)
     try:
+        if sys.argv[1:] == ["maintain"]:
+            from .maintain import main as maintain
+
+            return asyncio.run(maintain(config, os.environ))
         asyncio.run(_main(config))
     except AraratError as error:
         sys.stderr.write(f"ararat-agent: {error.message}\n")

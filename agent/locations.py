@@ -80,7 +80,7 @@ class Locations:
 
     async def password(self, reference: RepositoryReference) -> str:
         """The repository's password. Raises NotFound where the controller has not written it."""
-        data = await self._secret(reference.password_secret)
+        data = await self.secret(reference.password_secret)
         value = data.get(_PASSWORD_KEY, b"").decode("ascii", errors="replace").strip()
         if not value:
             raise NotFound(
@@ -120,9 +120,9 @@ class Locations:
     async def _credentials(self, spec: BackupLocationSpec) -> Mapping[str, bytes]:
         if spec.azure is None or not spec.azure.credentials_secret:
             return {}
-        return await self._secret(spec.azure.credentials_secret)
+        return await self.secret(spec.azure.credentials_secret)
 
-    async def _secret(self, name: str) -> Mapping[str, bytes]:
+    async def secret(self, name: str) -> Mapping[str, bytes]:
         try:
             raw = await self._api.get(SECRETS, name, namespace=self._namespace)
         except ApiNotFound as error:

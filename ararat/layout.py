@@ -109,6 +109,16 @@ def maintenance(directory: str) -> str:
     return f"maintenance/{repository_name(directory)}"
 
 
+def dropped(directory: str) -> str:
+    """Packs that were pruned and wait to be removed."""
+    return f"{maintenance(directory)}/dropped.json"
+
+
+def reserve() -> str:
+    """Room on a file system that is given up when the rest is full."""
+    return "maintenance/reserve"
+
+
 def is_data(name: str) -> bool:
     """Whether a blob is one of restic's packs: written once, read rarely, most of all bytes."""
     return name.startswith(f"{REPOSITORIES}/") and "/data/" in name

@@ -21,18 +21,26 @@ from ararat.api import (
     DeleteBackupRequest,
     PodVolumeBackup,
     PodVolumeRestore,
+    Repository,
     Restore,
     Schedule,
 )
 from ararat.api.base import utcnow
-from ararat.api.names import BACKUP_UID, COMPONENT, COMPONENT_AGENT, RESTORE, RESTORE_UID
+from ararat.api.names import (
+    BACKUP_UID,
+    COMPONENT,
+    COMPONENT_AGENT,
+    COMPONENT_MAINTENANCE,
+    RESTORE,
+    RESTORE_UID,
+)
 from ararat.health import serve
 from ararat.kube.api import KubeApi, KubeObject
 from ararat.kube.connection import connect
 from ararat.kube.elector import Elector
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer, key_of
-from ararat.kube.resources import PODS
+from ararat.kube.resources import JOBS, PODS
 from ararat.kube.resources import of as resource_of
 from ararat.kube.workqueue import Reconciler, WorkQueue, run_workers
 from ararat.restic.models import LockOwner
@@ -46,6 +54,10 @@ from controller.deletion.reconcile import DeletionReconciler
 from controller.keys import MasterKey
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
+from controller.maintenance.jobs import read_template
+from controller.maintenance.planner import Plan
+from controller.maintenance.reconcile import MaintenanceReconciler, directory_index, uid_index
+from controller.metrics import ObjectsCollector, exported
 from controller.repository.ensure import Repositories
 from controller.repository.rotation import KeyRotation
 from controller.restore.reconcile import RestoreReconciler, keys_of_pod
@@ -138,6 +150,16 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         gated_pods=Informer(api, PODS, labels=RESTORE, indexers={"restore": label_index(RESTORE)}),
         schedules=own(Schedule),
         deletions=own(DeleteBackupRequest),
+        repositories_informer=own(Repository),
+        maintenance_jobs=Informer(
+            api,
+            JOBS,
+            namespace=namespace,
+            labels=f"{COMPONENT}={COMPONENT_MAINTENANCE}",
+            indexers={"directory": directory_index, "repository-uid": uid_index},
+        ),
+        maintenance_template=read_template(config.maintenance_template),
+        maintenance_plan=Plan.from_environment(config.maintenance),
     )
 
 
@@ -154,6 +176,8 @@ async def lead(context: Context) -> None:
             context.gated_pods,
             context.schedules,
             context.deletions,
+            context.repositories_informer,
+            context.maintenance_jobs,
         )
         lanes = _lanes(context, tasks)
         context.locations_informer.on_change(
@@ -175,6 +199,16 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     namespace = context.namespace
     locations, backups, restores = (WorkQueue(n) for n in ("locations", "backups", "restores"))
     schedules, expiries, deletions = (WorkQueue(n) for n in ("schedules", "expiry", "deletions"))
+    repositories = WorkQueue("repositories")
+    manifests = ManifestReader()
+
+    def repository_of(job: KubeObject) -> Iterable[str]:
+        owners = job["metadata"].get("ownerReferences") or []
+        return [f"{namespace}/{o['name']}" for o in owners if o["kind"] == Repository.KIND]
+
+    def maintained(_: KubeObject) -> Iterable[str]:
+        # A node job appears: what is maintained now may have to give way.
+        return {key for job in context.maintenance_jobs.items() for key in repository_of(job)}
 
     def schedule_of(backup: KubeObject) -> Iterable[str]:
         return [f"{namespace}/{name}" for name in schedule_index(backup)]
@@ -228,8 +262,18 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
         ),
         _Lane(
             queue=deletions,
-            reconciler=DeletionReconciler(context, ManifestReader()),
+            reconciler=DeletionReconciler(context, manifests),
             sources=((context.deletions, _own_key),),
+        ),
+        _Lane(
+            queue=repositories,
+            reconciler=MaintenanceReconciler(context, manifests, context.maintenance_plan),
+            sources=(
+                (context.repositories_informer, _own_key),
+                (context.maintenance_jobs, repository_of),
+                (context.pod_volume_backups, maintained),
+                (context.pod_volume_restores, maintained),
+            ),
         ),
     )
 
@@ -276,13 +320,14 @@ async def run(config: Config) -> None:
         async def body() -> None:
             context = make_context(config, api, cluster_uid=cluster_uid, version=version)
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(lead(context))
-                    if config.webhook_service:
-                        keeper = CertificateKeeper(
-                            api, namespace=config.namespace, service=config.webhook_service
-                        )
-                        tasks.create_task(keeper.run())
+                with exported(ObjectsCollector(context)):
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(lead(context))
+                        if config.webhook_service:
+                            keeper = CertificateKeeper(
+                                api, namespace=config.namespace, service=config.webhook_service
+                            )
+                            tasks.create_task(keeper.run())
             finally:
                 await context.locations.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ararat.errors import InvalidSpec
@@ -28,6 +28,10 @@ class Config:
     webhook_port: int
     log_level: str
     log_json: bool
+    #: A file with the pod of maintenance jobs, JSON; None: no maintenance is done.
+    maintenance_template: Path | None = None
+    #: What of the environment is about maintenance.
+    maintenance: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Config:
@@ -51,6 +55,12 @@ class Config:
             port=_port(env, "ARARAT_PORT", 8080),
             webhook_service=env.get("ARARAT_WEBHOOK_SERVICE", ""),
             webhook_port=_port(env, "ARARAT_WEBHOOK_PORT", 9443),
+            maintenance_template=(
+                Path(env["ARARAT_MAINTENANCE_TEMPLATE"])
+                if env.get("ARARAT_MAINTENANCE_TEMPLATE")
+                else None
+            ),
+            maintenance={key: env[key] for key in env if key.startswith("ARARAT_MAINTENANCE_")},
             log_level=env.get("ARARAT_LOG_LEVEL", "info"),
             log_json=env.get("ARARAT_LOG_FORMAT", "json") == "json",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from ararat.api import Resource
 from ararat.api.base import utcnow
 from ararat.api.names import OWNER_UID
 from ararat.api.nodejob import RepositoryReference
-from ararat.errors import Conflict
+from ararat.errors import Conflict, Retryable
 from ararat.kube.api import KubeApi
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer
@@ -24,6 +24,7 @@ from ararat.kube.resources import SECRETS
 from ararat.restic.models import LockOwner
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
+from controller.maintenance.planner import Plan
 from controller.repository.ensure import Repositories, password_of
 from controller.runlog import RunLogs
 
@@ -66,8 +67,16 @@ class Context:
     gated_pods: Informer
     schedules: Informer
     deletions: Informer
+    repositories_informer: Informer
+    #: Kubernetes Jobs that maintain repositories.
+    maintenance_jobs: Informer
     #: The clock that schedules, retention and maintenance go by.
     now: Callable[[], datetime] = utcnow
+    #: Pod of maintenance jobs, as the chart has it; None: no maintenance is done.
+    maintenance_template: dict[str, Any] | None = None
+    maintenance_plan: Plan = field(default_factory=Plan)
+    #: Directories whose maintenance this process has begun: the cache may not show it yet.
+    maintaining: set[str] = field(default_factory=set)
 
     async def location(self, name: str) -> OpenLocation:
         """An open location; it is shared, so whoever gets it does not close it.
@@ -136,7 +145,11 @@ class Context:
 
     def check_not_maintained(self, directory: str) -> None:
         """Raises Retryable while maintenance runs on a repository."""
-        del directory
+        busy = directory in self.maintaining or any(
+            not job_finished(job) for job in self.maintenance_jobs.by_index("directory", directory)
+        )
+        if busy:
+            raise Retryable(f"waits for maintenance of {directory}", reason="MaintenanceRunning")
 
     def owns(self, location: str) -> bool:
         """Whether the location is known to be this cluster's to write, and reachable."""
@@ -162,6 +175,14 @@ class Context:
 
 def _password_secret_name(owner: Resource[Any, Any], repository_name: str) -> str:
     return naming.object_name(owner.name, repository_name, owner.uid)
+
+
+def job_finished(job: Mapping[str, Any]) -> bool:
+    """Whether a Kubernetes Job has ended, good or bad."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    return any(
+        c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions
+    )
 
 
 def pod_ready(pod: dict[str, Any]) -> bool:

@@ -58,3 +58,7 @@ FINALIZER = "ararat.dev/running"
 COMPONENT = "app.kubernetes.io/component"
 COMPONENT_AGENT = "agent"
 COMPONENT_CONTROLLER = "controller"
+COMPONENT_MAINTENANCE = "maintenance"
+#: On a maintenance Job: the Repository's UID (label) and its directory (annotation).
+REPOSITORY_UID = "ararat.dev/repository-uid"
+DIRECTORY = "ararat.dev/directory"

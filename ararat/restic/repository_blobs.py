@@ -28,6 +28,7 @@ from ararat.blob.store import BlobStore
 from ararat.errors import AccessDenied, AraratError, Conflict, InvalidSpec, NotFound, Retryable
 
 from . import locks
+from .drops import Drops
 from .flow import Flow
 from .models import Access, LockOwner
 from .outage import Outage
@@ -80,10 +81,12 @@ class RepositoryBlobs:
         settings: Settings,
         flow: Flow,
         on_fatal: Callable[[AraratError], None],
+        drops: Drops | None = None,
     ) -> None:
         self.store = store
         self._directory = directory
         self._access = access
+        self._drops = drops
         self._owner = owner
         self._settings = settings
         self._flow = flow
@@ -213,9 +216,17 @@ class RepositoryBlobs:
                     log.info("restic-delete-ignored", file=target.name)
                     return
                 raise Refused(f"this session may not delete {target.name}")
+            elif self._kept_for_readers(target):
+                return
             await self._persist(target, lambda: self.store.delete(name))
             self._locks.discard(name)
             self._saved.discard(name)
+
+    def _kept_for_readers(self, target: Target) -> bool:
+        """A pack that readers without a lock may still need goes another day (``drops``)."""
+        if self._drops is None or target.kind is not Kind.DATA or target.id is None:
+            return False
+        return not self._drops.asked(target.id)
 
     async def sweep(self, seconds: float = _SWEEP_SECONDS) -> None:
         """Remove the locks that this session's dead processes left. Only when none runs."""

@@ -22,6 +22,7 @@ from ararat.blob.store import BlobStore
 from ararat.errors import AraratError
 
 from .commands import Restic
+from .drops import Drops
 from .flow import shared_flow
 from .models import Access, LockOwner
 from .repository_blobs import RepositoryBlobs
@@ -49,6 +50,7 @@ async def open_repository(
     cache_dir: Path | None,
     scratch_dir: Path,
     settings: Settings | None = None,
+    drops: Drops | None = None,
 ) -> AsyncIterator[Restic]:
     """The repository in ``directory``, as one method per restic command.
 
@@ -66,6 +68,7 @@ async def open_repository(
         cache_dir=cache_dir,
         scratch_dir=scratch_dir,
         settings=settings,
+        drops=drops,
     ) as runner:
         yield Restic(runner)
 
@@ -82,6 +85,7 @@ async def open_runner(
     cache_dir: Path | None,
     scratch_dir: Path,
     settings: Settings | None,
+    drops: Drops | None = None,
 ) -> AsyncIterator[Runner]:
     """For this package: the same, one layer below."""
     chosen = settings or Settings()
@@ -101,6 +105,7 @@ async def open_runner(
         settings=chosen,
         flow=flow,
         on_fatal=on_fatal,
+        drops=drops,
     )
     if cache_dir is not None:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -166,7 +166,12 @@ class Repositories:
             raw = await self._api.create(_TYPE, body, namespace=self._namespace)
         except Conflict:
             raw = await self._api.get(_TYPE, name, namespace=self._namespace)
-        await patch_status(self._api, _TYPE, raw, {"message": None, **status.to_dict()})
+        shown = {"message": None, **status.to_dict()}
+        damaged = (raw.get("status") or {}).get("phase") == RepositoryPhase.DAMAGED.value
+        if damaged and status.phase is RepositoryPhase.READY:
+            # It opens; that says nothing about what maintenance found in it.
+            shown = {k: v for k, v in shown.items() if k not in ("phase", "message")}
+        await patch_status(self._api, _TYPE, raw, shown)
 
 
 def password_of(location: OpenLocation, repository_name: str) -> str:

@@ -318,7 +318,7 @@ def test_every_value_arrives():
         assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
         assert {"/mnt/nfs", "/mnt/other", "/var/lib/ararat/backups"} <= mounts(container).keys()
         template = workload["spec"]["template"]["metadata"]
-        assert template["annotations"] == {"a": "1"}
+        assert template["annotations"]["a"] == "1"
         assert template["labels"]["b"] == "2"
     _, container, env = pod_of(one(objects, "DaemonSet"))
     assert container["image"] == "mirror/agent@sha256:" + 64 * "a"

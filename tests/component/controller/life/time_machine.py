@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -42,7 +43,7 @@ async def backups(world: World) -> dict[str, str]:
 
 async def nudge(world: World, rt: Any, name: str, clock: Clock) -> None:
     """Have an object looked at again: no event announces that a test moved the clock."""
-    annotations = {"test/time": clock.now.isoformat()}
+    annotations = {"test/time": f"{clock.now.isoformat()} {secrets.token_hex(4)}"}
     await world.patch(rt, name, {"metadata": {"annotations": annotations}})
 
 

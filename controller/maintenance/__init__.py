@@ -1,0 +1,1 @@
+"""Maintenance: pruning, checks, and snapshots that nobody names."""

@@ -1,0 +1,103 @@
+"""Series follow the objects, and are gone with them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from controller.maintenance.planner import Plan
+from controller.metrics import ObjectsCollector, exported
+
+NOW = datetime(2026, 5, 10, tzinfo=UTC)
+
+
+class Cache:
+    def __init__(self, *raws: dict[str, Any]) -> None:
+        self.raws = list(raws)
+
+    def items(self) -> list[dict[str, Any]]:
+        return self.raws
+
+
+def raw(name: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "creationTimestamp": "2026-05-01T00:00:00Z"}
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def context() -> Any:
+    coverage = {"unprotected": 2}
+    return SimpleNamespace(
+        now=lambda: NOW,
+        owns=lambda location: location == "main",
+        maintenance_template={},
+        maintenance_plan=Plan(),
+        locations_informer=Cache(
+            raw("main", {"filesystem": {"path": "/b"}}, {"phase": "Available"}),
+            raw("broken", {}, {}),
+        ),
+        backups=Cache(
+            raw("n-1", {"schedule": "n"}, {"phase": "Completed", "coverage": coverage}),
+            raw("hand", {}, {"phase": "Failed"}),
+        ),
+        schedules=Cache(raw("n", {"cron": "@daily"}, {"intervalSeconds": 86400, "missed": 3})),
+        repositories_informer=Cache(
+            raw(
+                "main-wp",
+                {"location": "main", "kind": "Volumes", "namespace": "wp"},
+                {
+                    "phase": "Damaged",
+                    "maintenance": {
+                        "sizeBytes": 10,
+                        "lastCheckTime": "2026-05-09T00:00:00Z",
+                        "orphans": [{"snapshot": "s", "since": "2026-05-09T00:00:00Z"}],
+                    },
+                },
+            ),
+            raw("other-wp", {"location": "other", "kind": "Objects"}, {}),
+        ),
+        restores=Cache(
+            raw(
+                "back",
+                {"backup": "b"},
+                {
+                    "phase": "InProgress",
+                    "startTime": "2026-05-09T23:00:00Z",
+                    "waiting": [{"object": "o", "reason": "r"}],
+                },
+            )
+        ),
+    )
+
+
+def lines(made: Any) -> set[str]:
+    registry = CollectorRegistry()
+    with exported(ObjectsCollector(made), registry):
+        text = generate_latest(registry).decode()
+    assert generate_latest(registry) == b""  # whoever leads no longer says nothing
+    return {line for line in text.splitlines() if not line.startswith("#")}
+
+
+def test_series():
+    assert lines(context()) >= {
+        'ararat_location_available{location="main"} 1.0',
+        'ararat_backups{phase="Completed"} 1.0',
+        'ararat_unprotected_volumes{schedule="n"} 2.0',
+        'ararat_schedule_interval_seconds{schedule="n"} 86400.0',
+        'ararat_schedule_missed_runs{schedule="n"} 3.0',
+        'ararat_repository_damaged{repository="main-wp"} 1.0',
+        'ararat_repository_orphans{repository="main-wp"} 1.0',
+        'ararat_repository_size_bytes{repository="main-wp"} 10.0',
+        'ararat_repository_maintenance_overdue{repository="main-wp"} 0.0',
+        'ararat_restore_waiting_seconds{restore="back"} 3600.0',
+    }
+
+
+def test_what_is_gone_leaves_nothing():
+    made = context()
+    for cache in vars(made).values():
+        if isinstance(cache, Cache):
+            cache.raws.clear()
+    assert lines(made) == set()
