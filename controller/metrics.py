@@ -1,7 +1,8 @@
 """What Prometheus reads of the objects: made from the caches at the moment it asks.
 
 Decision: a collector instead of gauges that are set, so that an object that is gone leaves no
-series behind. Labels are names of schedules, repositories, locations and restores: bounded by what exists.
+series behind. Labels are names of schedules, repositories, locations and restores: bounded by what
+exists.
 Limits: only the leader has caches; a follower answers with nothing of this.
 """
 
