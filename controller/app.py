@@ -271,6 +271,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             sources=(
                 (context.repositories_informer, _own_key),
                 (context.maintenance_jobs, repository_of),
+                (context.backups, maintained),
                 (context.pod_volume_backups, maintained),
                 (context.pod_volume_restores, maintained),
             ),

@@ -9,6 +9,7 @@ nobody knows what it names.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -72,9 +73,15 @@ class ManifestReader:
     """Keeps what it has read; one for all locations of a process."""
 
     _read: dict[tuple[str, str], tuple[str, Promise]] = field(default_factory=dict)
+    #: One at a time: what one has just listed is not what another still holds.
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def promises(self, location: OpenLocation) -> Promises:
         """Raises Damaged naming the manifest that cannot be read, and Retryable."""
+        async with self._lock:
+            return await self._promises(location)
+
+    async def _promises(self, location: OpenLocation) -> Promises:
         etags: dict[str, str] = {}
         deleting: set[str] = set()
         async for blob in location.store.list(f"{layout.BACKUPS}/"):

@@ -109,14 +109,17 @@ class _Look:
 
     async def run(self) -> None:
         holders = self._holders()
+        blockers = [f"node job {holder}" for holder in holders]
+        if self.repository.spec.kind is RepositoryKind.OBJECTS:  # backups write it themselves
+            blockers += [f"backup {backup}" for backup in self._waiting()]
         jobs = await self._jobs()
         if not jobs:
             self.context.maintaining.discard(self.directory)
         for job in jobs:
             if finished(job):
                 await self._take(job)
-            elif holders:
-                await self._give_way(job, holders)
+            elif blockers:
+                await self._give_way(job, blockers[0])
             else:
                 self.context.maintaining.add(self.directory)
                 return await self._save({"holders": holders})
@@ -314,14 +317,12 @@ class _Look:
             await self.context.api.create(SECRETS, body, namespace=self.context.namespace)
         return name
 
-    async def _give_way(self, job: dict[str, Any], holders: list[str]) -> None:
-        """Node jobs go first: the pod ends cleanly and takes its lock with it."""
+    async def _give_way(self, job: dict[str, Any], to: str) -> None:
+        """Backups and restores go first: the pod ends cleanly and takes its lock with it."""
         name = str(job["metadata"]["name"])
-        log.info("maintenance gives way", directory=self.directory, job=name, to=holders[0])
+        log.info("maintenance gives way", directory=self.directory, job=name, to=to)
         await self._drop(name)
-        self.state = self.state.model_copy(
-            update={"running": None, "waits_for": f"node job {holders[0]}"}
-        )
+        self.state = self.state.model_copy(update={"running": None, "waits_for": to})
 
     async def _take(self, job: dict[str, Any]) -> None:
         """The result of a finished Job into status; then the Job goes."""
