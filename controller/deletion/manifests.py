@@ -10,8 +10,9 @@ nobody knows what it names.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ararat import layout
 from ararat.api.manifest import Manifest, decode_manifest
@@ -57,15 +58,33 @@ class Promises:
 
 
 def promise_of(manifest: Manifest) -> Promise:
+    """Whatever in a manifest has a directory and snapshots is a promise, wherever it stands in it:
+    what is not known to be needed would be deleted."""
     found: dict[str, dict[str, str]] = {
         repository.directory: {} for repository in manifest.repositories
     }
-    for snapshot in manifest.objects.snapshots:
-        found.setdefault(manifest.objects.directory, {})[snapshot] = "objects"
     for volume in manifest.volumes:
         if volume.snapshot_id and volume.directory:
             found.setdefault(volume.directory, {})[volume.snapshot_id] = volume.id
+    for path, part in _parts(manifest.to_dict(), ()):
+        directory, snapshot = part.get("directory"), part.get("snapshotID")
+        further = part.get("furtherSnapshots") or []
+        if directory:
+            for named in (snapshot, *further):
+                if named:
+                    found.setdefault(directory, {}).setdefault(named, path[0] if path else "")
     return Promise(manifest.backup, found)
+
+
+def _parts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every JSON object within ``value``, and where it stands."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            yield from _parts(inner, (*path, key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _parts(inner, path)
 
 
 @dataclass

@@ -167,7 +167,7 @@ class _Look:
         for informer in (self.context.pod_volume_backups, self.context.pod_volume_restores):
             for raw in informer.items():
                 phase = (raw.get("status") or {}).get("phase")
-                same = raw["spec"].get("repository", {}).get("directory") == self.directory
+                same = (raw["spec"].get("repository") or {}).get("directory") == self.directory
                 if same and phase not in _ENDED:
                     found.append(str(raw["metadata"]["name"]))
         return sorted(found)[:20]
