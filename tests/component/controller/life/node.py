@@ -1,4 +1,7 @@
-"""A kubelet for maintenance Jobs: runs what their pods would run, and says how it ended."""
+"""A kubelet for maintenance Jobs: runs what their pods would run, and says how it ended.
+
+Limits: Jobs for the repository of API objects end at once, good, and do nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from typing import Any
 from ararat.kube import Informer, KubeObject, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import JOBS, PODS
+from ararat.maintenance import MaintenanceResult
 from tests.component.controller.backup.world import World
 
 
@@ -92,7 +96,11 @@ class Node:
         message.touch()
         environment = {v["name"]: v["value"] for v in container["env"]}
         self.ran.append(json.loads(environment["ARARAT_MAINTENANCE_TASK"]))
-        if self.ends:
+        if self.ran[-1]["repository"]["directory"].startswith("repositories/objects/"):
+            # The namespace's repository is what the tests look at: this one need not cost time.
+            message.write_text(MaintenanceResult(good=True, message="not run").encode())
+            ended = {"reason": "Completed", "exitCode": 0}
+        elif self.ends:
             ended = {"reason": self.ends.pop(0), "exitCode": 137}
         else:
             process = await asyncio.create_subprocess_exec(

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from ararat.api import Repository
 from ararat.kube import KubeClient, of, patch_status
 from ararat.kube.resources import JOBS, PODS
@@ -26,6 +28,9 @@ from tests.component.controller.life.time_machine import (
 )
 
 REPOSITORIES = of(Repository)
+#: A Job starts two programs, and a busy machine takes a minute for that.
+PATIENCE = 240.0
+pytestmark = pytest.mark.timeout(900)
 
 
 def maintained(world: World, control_plane: ControlPlane) -> None:
@@ -61,7 +66,7 @@ async def until(
         return None
 
     try:
-        return await eventually(look, what=what)
+        return await eventually(look, what=what, within=PATIENCE)
     except AssertionError as error:
         raw = await world.api.get(REPOSITORIES, name, namespace=world.namespace)
         error.add_note(json.dumps(raw.get("status"), indent=1))
