@@ -16,7 +16,7 @@ from typing import Any
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from ararat.api.nodejob import JobPhase, PodReference, Role
-from ararat.gate import gate_passed, gate_running, gate_trouble, is_gated
+from ararat.gate import gate_passed, gate_restarts, gate_running, gate_trouble, is_gated
 
 #: How long a pod may be unknown to this node before its job fails: watches are independent.
 UNKNOWN_POD_SECONDS = 30.0
@@ -93,6 +93,8 @@ def next_step(
         return ended
     if isinstance(job, PodVolumeBackup):
         return _backup_step(name, pod)
+    if job.spec.role is Role.ANSWER:
+        return _answer_step(job, name, pod)
     if job.spec.role is Role.FOLLOW:
         return _follow_step(job, leader, lost=leader_lost)
     return _fill_step(name, pod)
@@ -161,6 +163,13 @@ def _fill_step(name: str, pod: Pod) -> Step:
     trouble = gate_trouble(pod)
     if trouble is not None:
         return Wait(f"The gate of pod {name} cannot start: {trouble}.")
+    return Wait(f"Pod {name} has not reached its gate yet{_why_pending(pod)}.")
+
+
+def _answer_step(job: PodVolumeRestore, name: str, pod: Pod) -> Step:
+    """Said, once there is a gate to say it to; the gatekeeper does it."""
+    if gate_running(pod) or gate_restarts(pod) or gate_passed(pod):
+        return End(JobPhase.COMPLETED, "Answered", job.spec.cause)
     return Wait(f"Pod {name} has not reached its gate yet{_why_pending(pod)}.")
 
 

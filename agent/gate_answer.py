@@ -22,7 +22,7 @@ from ararat.naming import is_dns_label
 from .directory import opened
 from .volumes import EMPTY_DIR
 
-_LASTING = (GatePhase.COMPLETED, GatePhase.FAILED, GatePhase.RELEASED)
+_LASTING = (GatePhase.COMPLETED, GatePhase.FAILED, GatePhase.RELEASED, GatePhase.REFUSED)
 
 
 class GateUnreachable(AraratError):

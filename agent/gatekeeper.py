@@ -20,7 +20,14 @@ import structlog
 
 from ararat.api import PodVolumeRestore
 from ararat.api.nodejob import JobPhase, Progress, Role
-from ararat.gate import HEARTBEAT_SECONDS, GateAnswer, GatePhase, gate_running, is_gated
+from ararat.gate import (
+    HEARTBEAT_SECONDS,
+    GateAnswer,
+    GatePhase,
+    gate_restarts,
+    gate_running,
+    is_gated,
+)
 
 from .book import JobBook
 from .config import AgentConfig
@@ -40,7 +47,11 @@ def answer_for(job: PodVolumeRestore, *, live: Progress | None, now: float) -> G
     progress = live or status.progress
     phase = GatePhase.WAITING
     message = status.message or ""
-    if status.phase is JobPhase.COMPLETED:
+    if job.spec.role is Role.ANSWER and job.spec.answer is not None:
+        # The controller's own word, once the job's status says that it counts.
+        if status.phase is JobPhase.COMPLETED:
+            phase, message = GatePhase(job.spec.answer.value), job.spec.cause
+    elif status.phase is JobPhase.COMPLETED:
         phase = GatePhase.COMPLETED
     elif status.phase.terminal:
         phase = GatePhase.FAILED
@@ -139,7 +150,8 @@ class Gatekeeper:
             pod = self._book.pod(job)
             if pod is None or pod["metadata"].get("uid") != job.spec.pod.uid:
                 continue
-            if not is_gated(pod) or not gate_running(pod):
+            # A gate that ended badly reads its answers again when it runs again.
+            if not is_gated(pod) or not (gate_running(pod) or gate_restarts(pod)):
                 continue
             key = (job.spec.pod.uid, job.spec.volume)
             if key not in newest or _age(newest[key]) < _age(job):
@@ -157,6 +169,6 @@ class Gatekeeper:
         return time.monotonic() - before.at >= _REFRESH_SECONDS
 
 
-def _age(job: PodVolumeRestore) -> tuple[float, str]:
+def _age(job: PodVolumeRestore) -> tuple[int, float, str]:
     created = job.metadata.creation_timestamp
-    return (created.timestamp() if created else 0.0, job.name)
+    return (job.spec.attempt, created.timestamp() if created else 0.0, job.name)

@@ -1,10 +1,11 @@
 """The body of a PodVolumeRestore with role Fill: a snapshot becomes a volume's content.
 
 Order: the volume is found and proven, and must be empty; ``wrote`` goes into the status *before*
-the first byte goes into the volume, so that a later attempt knows whose data it finds and replaces
-it; restic writes through the open descriptor; the root directory gets its own metadata; everything
-is flushed to the disk; the mount must still be what it was. Only then does the status say
-Completed, and only a status that says so opens the gate (agent/gatekeeper.py).
+the first byte goes into the volume, so that a later attempt (or a later job of the same restore,
+whose ``takesOver`` names this one) knows whose data it finds and replaces it; restic writes through
+the open descriptor; the root directory gets its own metadata; everything is flushed to the disk;
+the mount must still be what it was. Only then does the status say Completed, and only a status that
+says so opens the gate (agent/gatekeeper.py).
 A volume that is not empty, and was not filled by this very job, is never touched.
 Limits: what restic's result means is decided in agent/restore_result.py.
 """
@@ -64,7 +65,7 @@ async def fill(
         wait_seconds=context.config.mount_wait_seconds,
         waiting=run.say,
     ) as volume:
-        own_data = job.status.wrote
+        own_data = job.status.wrote or spec.takes_over is not None
         if not own_data:
             await limited(_refuse_content, volume)
         result, remarks = RestoreResult(), []

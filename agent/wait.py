@@ -4,8 +4,8 @@ Problem: an application that starts on an empty volume initialises it, and the r
 Decision: the first init container of a restored pod runs this file. It reads what the agent of the
 node writes into an emptyDir of ours (one JSON file per volume), tells a person in its log how far
 things are, and exits 0 when every volume is Completed or Released. On failure it keeps running and
-repeats why: exiting would mean CrashLoopBackOff, or a bare pod lost for good. It never writes, and
-never sees the volumes themselves.
+repeats why: exiting would mean CrashLoopBackOff, or a bare pod lost for good. Only where a person
+asked for exactly that (Refused) does it exit 1. It never writes, and never sees the volumes.
 Limits: standard library only, without site (``python3 -I -S``), so that it starts in milliseconds
 under any user on a read-only root. The names it shares with ararat/gate.py are held equal by a
 test. Files are polled ten times a second: an inotify watch would need ctypes, which costs more to
@@ -24,6 +24,8 @@ PROGRESS_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
 SILENCE_SECONDS = 60.0
 OPENING = ("Completed", "Released")
+REFUSED = "Refused"
+TURN = "ararat-turn"
 LIMIT = 64 * 1024
 
 
@@ -34,7 +36,6 @@ class Settings:
             "--restore-uid": "",
             "--volumes": "",
             "--no-progress-seconds": "900",
-            "--on-failure": "Block",
             "--directory": DIRECTORY,
         }
         rest = list(arguments)
@@ -47,7 +48,6 @@ class Settings:
         self.restore_uid = values["--restore-uid"]
         self.volumes = [name for name in values["--volumes"].split(",") if name]
         self.no_progress_seconds = float(values["--no-progress-seconds"])
-        self.start_on_failure = values["--on-failure"] == "Start"
         self.directory = values["--directory"]
         if not self.restore_uid or not self.volumes:
             raise ValueError("--restore-uid and --volumes are needed")
@@ -97,14 +97,17 @@ class Volume:
 
     def line(self) -> str:
         message = str(self.answer.get("message") or "")
+        if self.name == TURN:
+            turn = message or "the pods before it are not ready yet"
+            return f"order of start: {turn}"
         if not self.phase:
             return f"{self.name}: waiting for the agent on this node"
         if self.phase == "Filling":
             return f"{self.name}: {progress(self.answer)}"
         if self.phase == "Waiting":
             return f"{self.name}: waiting{': ' + message if message else ''}"
-        if self.phase == "Failed":
-            return f"{self.name}: FAILED: {message or 'no cause given'}"
+        if self.phase in ("Failed", REFUSED):
+            return f"{self.name}: {self.phase.upper()}: {message or 'no cause given'}"
         return f"{self.name}: {self.phase.lower()}{': ' + message if message else ''}"
 
 
@@ -152,19 +155,20 @@ class Gate:
             if changed or now - at >= pause:
                 self._said[volume.name] = (line, now)
                 lines.append(line)
-        if all(self._passes(volume) for volume in self.volumes):
+        if all(volume.open for volume in self.volumes):
             return lines, True
         lines += self._silence(now)
         return lines, False
 
-    def _passes(self, volume: Volume) -> bool:
-        if volume.open:
-            return True
-        return self.settings.start_on_failure and volume.phase == "Failed"
+    @property
+    def refused(self) -> bool:
+        return any(volume.phase == REFUSED for volume in self.volumes)
 
     def _silence(self, now: float) -> list[str]:
         """Says so when nobody has spoken for a minute, and more once the deadline is over."""
-        waiting = [volume for volume in self.volumes if not self._passes(volume)]
+        waiting = [v for v in self.volumes if not v.open and v.name != TURN]
+        if not waiting:
+            return []
         last = max([self._started, *(volume.heartbeat for volume in waiting)])
         quiet = now - last
         if quiet < SILENCE_SECONDS or now - self._silence_said < REPEAT_SECONDS:
@@ -191,7 +195,7 @@ def main(arguments: list[str]) -> int:
     # Exits at once and with the code the kubelet expects, instead of waiting for its SIGKILL.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    names = ", ".join(settings.volumes)
+    names = ", ".join(name for name in settings.volumes if name != TURN)
     say(f"restore {settings.restore} fills {names}; this pod starts when that is done")
     volumes = [
         Volume(name, os.path.join(settings.directory, name + ".json"), settings.restore_uid)
@@ -202,10 +206,12 @@ def main(arguments: list[str]) -> int:
         lines, done = gate.look(time.time())
         for line in lines:
             say(line)
+        if gate.refused:
+            say("this pod is not to start: its volumes were given up")
+            return 1
         if done:
-            say(
-                "all volumes are ready" if all(v.open for v in volumes) else "going on all the same"
-            )
+            released = [v.name for v in volumes if v.phase == "Released" and v.name != TURN]
+            say("going on all the same" if released else "all volumes are ready")
             return 0
         time.sleep(POLL_SECONDS)
 

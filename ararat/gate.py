@@ -23,6 +23,8 @@ CONTAINER = "restore-wait"
 VOLUME = "ararat-gate"
 MOUNT_PATH = "/ararat-gate"
 COMMAND = ("python3", "-I", "-S", "/usr/local/lib/ararat/wait.py")
+#: Listed among a gate's volumes where a pod also waits for its turn: StatefulSets start in order.
+TURN = "ararat-turn"
 #: The agent says something at least this often while a gate waits.
 HEARTBEAT_SECONDS = 10.0
 #: After this long without a word from the agent the gate says so in its log.
@@ -35,6 +37,7 @@ class GatePhase(StrEnum):
     COMPLETED = "Completed"
     FAILED = "Failed"
     RELEASED = "Released"
+    REFUSED = "Refused"
 
     @property
     def opens(self) -> bool:
@@ -85,7 +88,6 @@ def arguments(
     restore_uid: str,
     volumes: Iterable[str],
     no_progress_seconds: int = 900,
-    on_failure: str = "Block",
 ) -> list[str]:
     """Arguments of the gate's container."""
     return [
@@ -97,8 +99,6 @@ def arguments(
         ",".join(volumes),
         "--no-progress-seconds",
         str(no_progress_seconds),
-        "--on-failure",
-        on_failure,
     ]
 
 
@@ -112,6 +112,15 @@ def gate_running(pod: Mapping[str, Any]) -> bool:
     """Whether the gate's container runs now: the pod's volumes are mounted, and it waits."""
     state = _gate_state(pod)
     return state is not None and "running" in state
+
+
+def gate_restarts(pod: Mapping[str, Any]) -> bool:
+    """Whether the gate ended badly, and the kubelet runs it again: it reads its answers anew."""
+    state = _gate_state(pod) or {}
+    terminated = state.get("terminated")
+    if terminated is not None:
+        return bool(terminated.get("exitCode") != 0)
+    return bool((state.get("waiting") or {}).get("reason") == "CrashLoopBackOff")
 
 
 def gate_passed(pod: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
-"""``python -m controller``: the controller. ``python -m controller show ...``: what is stored.
+"""``python -m controller``: the controller. ``python -m controller show ...``: what is stored;
+``ls`` and ``cat``: files of volumes in a backup.
 
-``show`` is what the CLI runs in a controller's container, so that whoever has a kubeconfig and may
+These are what the CLI runs in a controller's container, so that whoever has a kubeconfig and may
 exec there needs no access to the store.
 """
 
@@ -24,6 +25,14 @@ def main() -> int:
         "what", choices=["manifest", "results", "backup-log", "restore-log", "retention"]
     )
     show.add_argument("name")
+    for command, text in (
+        ("ls", "list a directory of a volume in a backup, as JSON lines"),
+        ("cat", "print one file of a volume in a backup"),
+    ):
+        files = commands.add_parser(command, help=text)
+        files.add_argument("backup")
+        files.add_argument("volume", help="namespace/claim, or namespace/pod/volume")
+        files.add_argument("path", nargs="?" if command == "ls" else None, default="/")
     arguments = parser.parse_args()
     try:
         config = Config.from_env(os.environ)
@@ -32,6 +41,21 @@ def main() -> int:
 
             configure("error", json=True)
             asyncio.run(show_stored(config, arguments.what, arguments.name, sys.stdout.buffer))
+            return 0
+        if arguments.command in ("ls", "cat"):
+            from controller.files import list_files, read_file
+
+            configure("error", json=True)
+            what = list_files if arguments.command == "ls" else read_file
+            asyncio.run(
+                what(
+                    config,
+                    arguments.backup,
+                    arguments.volume,
+                    arguments.path,
+                    sys.stdout.buffer,
+                )
+            )
             return 0
         from controller.app import run
 

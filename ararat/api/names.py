@@ -41,6 +41,12 @@ RESTORING = "ararat.dev/restoring"
 #: On a gated pod (annotation): the name of the Restore, and the volumes its gate waits for.
 GATE_RESTORE = "ararat.dev/gate-restore"
 GATE_VOLUMES = "ararat.dev/gate-volumes"
+#: On a gated pod (annotation): the pod of its StatefulSet that must be ready before it.
+GATE_AFTER = "ararat.dev/gate-after"
+#: On a claim: the UID of the Restore whose data for it was given up: it may hold anything.
+RELEASED = "ararat.dev/released"
+#: Condition of a gated pod.
+VOLUMES_RESTORED = "ararat.dev/volumes-restored"
 #: On a BackupLocation (annotation): UID of the owner that a person wants to take over from.
 TAKE_OVER = "ararat.dev/take-over-from"
 #: On the master key's Secret (annotations): what a rotation waits for, and since when the present

@@ -169,6 +169,15 @@ class PodVolumeBackup(Resource[PodVolumeBackupSpec, PodVolumeBackupStatus]):
 class Role(StrEnum):
     FILL = "Fill"
     FOLLOW = "Follow"
+    ANSWER = "Answer"
+
+
+class Answer(StrEnum):
+    """The last word on a volume that is not filled (any more)."""
+
+    RELEASED = "Released"
+    REFUSED = "Refused"
+    FAILED = "Failed"
 
 
 class PodVolumeRestoreSpec(Model):
@@ -185,10 +194,26 @@ class PodVolumeRestoreSpec(Model):
     root: RootMetadata | None = Field(default=None, description="Reapplied to the root directory.")
     role: Role = Field(
         default=Role.FILL,
-        description="Fill: restore, then answer the gate. Follow: only answer the gate.",
+        description="Fill: restore, then answer the gate. Follow: answer the gate with another "
+        "job's outcome. Answer: tell the gate `answer`.",
     )
     follows: str | None = Field(
         default=None, description="For Follow: the PodVolumeRestore whose outcome it answers."
+    )
+    answer: Answer | None = Field(
+        default=None,
+        description="For Answer: Released opens the gate, Refused ends it with code 1, Failed "
+        "keeps it closed.",
+    )
+    cause: str = Field(default="", description="For Answer: what the gate says about it.")
+    takes_over: str | None = Field(
+        default=None,
+        description="For Fill: an earlier job of this restore whose partial data it replaces.",
+    )
+    attempt: int = Field(
+        default=0,
+        description="How many jobs there were before for this pod and volume; the newest answers "
+        "the gate.",
     )
     expected_bytes: int = Field(default=0, description="Size of the snapshot, for progress.")
     expected_files: int = Field(default=0, description="Files in the snapshot, for progress.")

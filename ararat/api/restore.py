@@ -53,6 +53,26 @@ class GatePolicy(Model):
     )
 
 
+class ReleaseAction(StrEnum):
+    START = "Start"
+    FAIL = "Fail"
+
+
+class Release(Model):
+    """A person's word on volumes that are not filled."""
+
+    volume: str = Field(
+        default="",
+        description="`namespace/claim`, or `namespace/pod/volume` of a volume that lives with its "
+        "pod. Empty: every volume that is not filled.",
+    )
+    action: ReleaseAction = Field(
+        default=ReleaseAction.START,
+        description="Start: its pods start on what is there. Fail: their gates end with code 1, "
+        "and the claim stays marked.",
+    )
+
+
 class RestoreSpec(Selection):
     backup: str = Field(min_length=1, description="Backup to restore.")
     namespace_mapping: dict[str, str] = Field(
@@ -77,6 +97,10 @@ class RestoreSpec(Selection):
     volumes: RestoreVolumes = Field(default=RestoreVolumes(), description="What of volumes.")
     gate: GatePolicy = Field(default=GatePolicy(), description="How pods are held.")
     dry_run: bool = Field(default=False, description="Make the plan, store it, and stop.")
+    released: list[Release] = Field(
+        default=[],
+        description="Volumes that are not waited for any more: `ararat restore release`.",
+    )
     cancel: bool = Field(default=False, description="Ends the restore; pods stay blocked.")
 
 
@@ -112,6 +136,7 @@ class VolumeCounts(Model):
     total: int = Field(default=0, description="Volumes to fill.")
     completed: int = Field(default=0, description="Filled and checked.")
     failed: int = Field(default=0, description="Not filled.")
+    released: int = Field(default=0, description="Not filled, and given up by a person.")
     text: str = Field(default="", description="The same for people.")
 
 

@@ -214,6 +214,60 @@ def cancel(settings: Settings, name: Name) -> None:
     runs.cancel(settings, BACKUP, name)
 
 
+Volume = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAMESPACE/CLAIM",
+        help="Volume; NAMESPACE/POD/VOLUME for one that lives with its pod.",
+    ),
+]
+
+
+@app.command()
+@with_settings
+def ls(
+    settings: Settings,
+    name: Name,
+    volume: Volume,
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="Directory or file. Default: the volume's root.")
+    ] = "/",
+    *,
+    form: options.OutputOption = Output.TABLE,
+) -> None:
+    """List a directory of a volume as it is in a backup. Nothing is restored.
+
+    \b
+      ararat backup ls mybackup wp/uploads
+      ararat backup ls mybackup wp/uploads 2026/11 -o json
+    """
+    from ararat.cli import files
+
+    entries = session.run(settings, lambda api: files.entries(api, settings, name, volume, path))
+    if form.for_machines:
+        output.document(entries, form)
+    else:
+        output.text(files.table(entries))
+
+
+@app.command()
+@with_settings
+def cat(
+    settings: Settings,
+    name: Name,
+    volume: Volume,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="File, from the volume's root.")],
+) -> None:
+    """Print one file of a volume as it is in a backup, byte by byte. Nothing is restored.
+
+    \b
+      ararat backup cat mybackup wp/uploads 2026/11/photo.jpg > photo.jpg
+    """
+    from ararat.cli import files
+
+    session.run(settings, lambda api: files.cat(api, settings, name, volume, path))
+
+
 async def check(api: KubeApi, settings: Settings, backup: Backup) -> None:
     from ararat.cli import checks
 

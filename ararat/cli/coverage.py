@@ -14,6 +14,7 @@ from ararat.api import PodVolumeBackup, PodVolumeRestore
 from ararat.api.manifest import Coverage, Manifest, ManifestVolume
 from ararat.api.nodejob import BackupSummary, JobPhase
 from ararat.cli import progress, render
+from ararat.gate import TURN
 
 HEADERS = ("NAMESPACE/POD/VOLUME", "CLAIM", "RESULT", "SIZE", "NEW", "FILES", "TIME", "NOTE")
 RESTORE_HEADERS = ("NAMESPACE/POD/VOLUME", "CLAIM", "RESULT", "SIZE", "FILES", "TIME", "NOTE")
@@ -51,7 +52,8 @@ def of_backup_jobs(jobs: Iterable[PodVolumeBackup]) -> list[Row]:
 
 
 def of_restore_jobs(jobs: Iterable[PodVolumeRestore]) -> list[Row]:
-    return sorted((_of_restore_job(job) for job in jobs), key=lambda row: row.id)
+    shown = (job for job in jobs if job.spec.volume != TURN)
+    return sorted((_of_restore_job(job) for job in shown), key=lambda row: row.id)
 
 
 def backup_table(rows: Iterable[Row]) -> str:
@@ -84,6 +86,8 @@ def _of_backup_job(job: PodVolumeBackup) -> Row:
 def _of_restore_job(job: PodVolumeRestore) -> Row:
     status = job.status
     row = _of_state(job, progress.volume_of_restore(job), incomplete=status.failed_count > 0)
+    if job.spec.answer is not None:
+        return replace(row, result=str(job.spec.answer), note=job.spec.cause)
     if job.spec.follows and not row.note:
         row = replace(row, note=f"as {job.spec.follows}")
     if status.summary is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,16 +184,15 @@ def take_over(
       ararat location take-over prod
     """
     from ararat.cli import locations
+    from ararat.cli.confirm import confirm
 
     owner, cluster = session.run(settings, lambda api: locations.owner_of(api, settings, name))
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("nobody can be asked here: say --yes")
-        session.note(
-            f"location {name} belongs to cluster {owner}; this is cluster {cluster}.\n"
-            "If that cluster still writes to it, both will ruin each other's backups."
-        )
-        typer.confirm("Take it over?", abort=True, err=True)
+    confirm(
+        "Take it over?",
+        yes=yes,
+        about=f"location {name} belongs to cluster {owner}; this is cluster {cluster}.\n"
+        "If that cluster still writes to it, both will ruin each other's backups.",
+    )
     session.run(settings, lambda api: locations.ask_take_over(api, settings, name, owner))
     output.text(
         f"the controller takes {name} over from cluster {owner}; see "

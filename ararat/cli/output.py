@@ -18,10 +18,9 @@ def text(value: str) -> None:
 
 def objects(found: Sequence[Mapping[str, Any]], output: Output, *, single: bool) -> None:
     """Objects as JSON or YAML: one as it is where one was asked for, else a List."""
-    document = render.documents(found, single=single)
-    text(render.as_json(document) if output is Output.JSON else render.as_yaml(document))
+    document(render.documents(found, single=single), output)
 
 
 def document(value: Any, output: Output) -> None:
-    """Anything else that machines read."""
+    """Plain data as JSON or YAML."""
     text(render.as_json(value) if output is Output.JSON else render.as_yaml(value))

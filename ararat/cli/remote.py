@@ -7,6 +7,8 @@ the location's credentials nor the key, and does not need them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ararat.api import names
@@ -16,16 +18,29 @@ from ararat.kube import ApiUnavailable, ExecFailed, KubeApi, KubeObject
 from ararat.kube.resources import DEPLOYMENTS, PODS
 
 CONTAINER = "controller"
-#: It reads one blob, of some MiB at most.
+#: Without a byte.
 SHOW_SECONDS = 60.0
 _LABELS = f"app.kubernetes.io/name=ararat,{names.COMPONENT}={names.COMPONENT_CONTROLLER}"
-_COMMAND = ("python", "-m", "controller", "show")
+_COMMAND = ("python", "-m", "controller")
 
 
 async def show(api: KubeApi, settings: Settings, what: str, name: str) -> bytes:
     """What ``controller show WHAT NAME`` prints.
 
     Raises NotFound where no controller runs, AraratError with the controller's own sentence.
+    """
+    output = bytearray()
+    async for part in ask(api, settings, ["show", what, name], about=f"the {what} of {name}"):
+        output += part
+    return bytes(output)
+
+
+async def ask(
+    api: KubeApi, settings: Settings, arguments: Sequence[str], *, about: str
+) -> AsyncGenerator[bytes, None]:
+    """What ``python -m controller ...`` prints, as it comes; each piece has a deadline.
+
+    Raises as ``show`` does.
     """
     pod = choose_pod(
         [obj async for obj in api.list(PODS, namespace=settings.namespace, labels=_LABELS)]
@@ -35,21 +50,25 @@ async def show(api: KubeApi, settings: Settings, what: str, name: str) -> bytes:
             f"no controller is running in namespace {settings.namespace}: see "
             f"'kubectl -n {settings.namespace} get pods'"
         )
-    output = bytearray()
-    command = [*_COMMAND, what, name]
+    command = [*_COMMAND, *arguments]
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(SHOW_SECONDS):
-            async for part in api.exec_stream(settings.namespace, pod, CONTAINER, command):
-                output += part
+        async with (
+            asyncio.timeout(SHOW_SECONDS) as deadline,
+            aclosing(api.exec_stream(settings.namespace, pod, CONTAINER, command)) as parts,
+        ):
+            async for part in parts:
+                deadline.reschedule(None)
+                yield part
+                deadline.reschedule(loop.time() + SHOW_SECONDS)
     except TimeoutError as error:
         raise ApiUnavailable(
-            f"the controller did not show the {what} of {name} within {SHOW_SECONDS:.0f} s"
+            f"the controller did not show {about} within {SHOW_SECONDS:.0f} s"
         ) from error
     except ExecFailed as error:
         # The sentence it printed is the message; which pod said so is of no interest.
         _, found, said = error.message.partition("error: ")
         raise AraratError(said if found else error.message, reason=error.reason) from error
-    return bytes(output)
 
 
 async def controllers(api: KubeApi, settings: Settings) -> list[KubeObject]:

@@ -290,6 +290,60 @@ def _print_plan(settings: Settings, restore: Restore, form: Output) -> None:
     output.text(render.as_json(document) if form is Output.JSON else render.as_yaml(document))
 
 
+@app.command()
+@with_settings
+def release(
+    settings: Settings,
+    name: Name,
+    *,
+    volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--volume",
+            help="Only this volume; may be repeated. Default: every volume that is not filled.",
+            metavar="NAMESPACE/CLAIM",
+        ),
+    ] = None,
+    fail: Annotated[
+        bool,
+        typer.Option(
+            "--fail", help="End the gates with code 1 instead: pods fail and do not start."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop waiting for volumes that cannot be filled: their pods start on what is there.
+
+    A restore keeps pods from starting on partial data until it is complete. Release gives that up,
+    for good: the claim is no longer owed its data. It works without the backup, and on restores
+    that have failed or were cancelled. A volume that lives with its pod is NAMESPACE/POD/VOLUME.
+
+    \b
+      ararat restore release myrestore --volume wp/data
+      ararat restore release myrestore --fail     pods fail; 'restore retry' still fills them
+    """
+    from ararat.api.restore import ReleaseAction
+    from ararat.cli import release as releasing
+    from ararat.cli.confirm import confirm
+
+    held = session.run(settings, lambda api: releasing.held_back(api, settings, name))
+    meant = releasing.chosen(held, volume or [])
+    listed = "\n".join(f"  {each}  ({held.volumes[each]})" for each in meant)
+    confirm(
+        "Have their pods fail?" if fail else "Start their pods all the same?",
+        yes=yes,
+        about=f"restore {name} has not filled:\n{listed}",
+    )
+    action = ReleaseAction.FAIL if fail else ReleaseAction.START
+    session.run(
+        settings,
+        lambda api: releasing.release(api, settings, held, volumes=volume or [], action=action),
+    )
+    output.text(
+        f"released: {', '.join(meant)}; see 'ararat restore describe {name}{settings.flags}'"
+    )
+
+
 async def _check(api: KubeApi, settings: Settings, restore: Restore) -> None:
     from ararat.cli import checks
 

@@ -101,8 +101,14 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         ("Old disks", "attached again" if spec.volumes.reuse else None),
         ("Volumes", "objects only" if spec.volumes.mode == "None" else "into new pods"),
         ("Missing data", "pods start all the same" if spec.volumes.allow_missing else None),
+        ("Released", _released(spec)),
         ("On failure", f"pods {'stay held' if spec.gate.on_failure == 'Block' else 'start'}"),
     ]
+
+
+def _released(spec: RestoreSpec) -> str | None:
+    words = [f"{e.volume or 'every volume'} ({e.action.lower()})" for e in spec.released]
+    return ", ".join(words) or None
 
 
 def _mapping(mapping: Mapping[str, str]) -> str:

@@ -164,7 +164,7 @@ def retry(settings: Settings, name: str) -> None:
     """Ask for another attempt at the volumes that a restore could not fill."""
     from ararat.api import Restore, names
     from ararat.api.base import utcnow
-    from ararat.api.restore import RestorePhase
+    from ararat.api.restore import ReleaseAction, RestorePhase
     from ararat.cli.objects import find
     from ararat.errors import InvalidSpec
     from ararat.kube import of
@@ -176,7 +176,12 @@ def retry(settings: Settings, name: str) -> None:
             raise InvalidSpec(
                 f"restore {name} is {phase}: only one that is PartiallyFailed has volumes to retry"
             )
-        patch = {"metadata": {"annotations": {names.RETRY: utcnow().isoformat()}}}
+        # What was told to fail is to be filled after all.
+        kept = [e.to_dict() for e in found.spec.released if e.action is ReleaseAction.START]
+        patch: dict[str, Any] = {
+            "metadata": {"annotations": {names.RETRY: utcnow().isoformat()}},
+            "spec": {"released": kept},
+        }
         await api.patch(of(Restore), name, patch, namespace=settings.namespace)
 
     session.run(settings, body)

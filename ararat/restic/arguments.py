@@ -128,9 +128,11 @@ def snapshots(*, host: str | None, tags: Sequence[str]) -> list[str]:
     return arguments
 
 
-def ls(snapshot_id: str, path: str | None) -> list[str]:
+def ls(snapshot_id: str, path: str | None, *, recursive: bool = True) -> list[str]:
     arguments = ["ls", check_id(snapshot_id)]
-    return arguments if path is None else [*arguments, "--recursive", _absolute(path)]
+    if path is None:
+        return arguments
+    return [*arguments, *(["--recursive"] if recursive else []), _absolute(path)]
 
 
 def dump(snapshot_id: str, path: str) -> list[str]:

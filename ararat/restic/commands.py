@@ -7,7 +7,7 @@ comes out (``messages.py``); whatever can be decided without running restic is d
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -98,11 +98,13 @@ class Restic:
         command = ["cat", "config"]
         return messages.repository_config(await self._json(command, what="opening the repository"))
 
-    async def ls(self, snapshot_id: str, *, path: str | None = None) -> AsyncIterator[Node]:
-        """The entries of a snapshot, or of one directory in it and all below."""
+    async def ls(
+        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+    ) -> AsyncGenerator[Node, None]:
+        """The entries of a snapshot, or of one directory in it (and of all below)."""
         held = b""
         async for chunk in self._runner.stream(
-            arguments.ls(snapshot_id, path), what="listing a snapshot"
+            arguments.ls(snapshot_id, path, recursive=recursive), what="listing a snapshot"
         ):
             *lines, held = (held + chunk).split(b"\n")
             for line in lines:

@@ -101,6 +101,13 @@ def pending_for(claim: Mapping[str, Any]) -> str | None:
     return None if value is None else str(value)
 
 
+def released_for(claim: Mapping[str, Any]) -> str | None:
+    """UID of the restore whose data for the claim was given up."""
+    annotations = claim.get("metadata", {}).get("annotations") or {}
+    value = annotations.get(names.RELEASED)
+    return None if value is None else str(value)
+
+
 def prepare_volume(volume: Object, *, namespaces: Mapping[str, str]) -> None:
     """Make a stripped PersistentVolume creatable (in place): its claim is known by name only."""
     drop(volume["metadata"], "annotations", _VOLUME_ANSWERS)

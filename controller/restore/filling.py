@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ararat import gate
 from ararat.api import PodVolumeRestore
 from ararat.api.backup import Failure
 from ararat.api.base import utcnow
 from ararat.api.names import RESTORE_UID
-from ararat.api.nodejob import JobPhase, RepositoryReference, Role
+from ararat.api.nodejob import JobPhase, RepositoryReference
 from ararat.concurrency import for_each
 from ararat.errors import AraratError, Conflict, NotFound
 from ararat.kube.resources import EVENTS, NODES, PODS, PVCS
@@ -22,11 +23,12 @@ from ararat.kube.status import patch_status
 from controller.location.open import OpenLocation
 
 from .gated import GatedPod, read_pods
-from .jobs import Decision, JobPlan, build_job, decide
-from .release import release_claim
+from .jobs import Decision, JobPlan, build_job, decide, plan_turn
+from .release import let_go, release_claim
 from .run import JOBS, Filling, Look
 from .source import repository_of
 from .stored import Object
+from .turns import turns_that_came, waits_for_turn
 from .units import Unit, find_units
 from .waiting import why_waiting
 
@@ -47,13 +49,14 @@ async def step(
     about to say that nothing is missing asks for that.
     """
     claims = await made_claims(look)
-    pods = await _pods_from_server(look) if fresh else look.pods()
-    units = _units(look, claims, pods, await _jobs_from_server(look) if fresh else look.jobs())
-    decision = await _decide(look, units, retry=retry)
-    if not fresh and (decision.create or decision.promote):
-        units = _units(look, claims, pods, await _jobs_from_server(look))
-        decision = await _decide(look, units, retry=retry)
-    await _apply(look, location, decision)
+    pods = await pods_from_server(look) if fresh else look.pods()
+    units = _units(look, claims, pods, await jobs_from_server(look) if fresh else look.jobs())
+    decision = await decide_now(look, units, retry=retry)
+    if not fresh and decision.create:
+        units = _units(look, claims, pods, await jobs_from_server(look))
+        decision = await decide_now(look, units, retry=retry)
+    await apply(look, location, decision)
+    await _give_turns(look, location, pods)
     agents = look.context.agent_readiness()
     now = utcnow()
     events = await _warnings(look, units, agents)
@@ -92,22 +95,24 @@ def _units(
         jobs=jobs,
         data=look.memory.data,
         sources=look.memory.sources,
+        released=look.restore.spec.released,
     )
 
 
-async def _pods_from_server(look: Look) -> list[GatedPod]:
+async def pods_from_server(look: Look) -> list[GatedPod]:
     found = look.context.api.list(PODS, labels=f"{RESTORE_UID}={look.restore.uid}")
     return read_pods([pod async for pod in found], look.restore.uid)
 
 
-async def _jobs_from_server(look: Look) -> list[PodVolumeRestore]:
+async def jobs_from_server(look: Look) -> list[PodVolumeRestore]:
     found = look.context.api.list(
         JOBS, namespace=look.context.namespace, labels=f"{RESTORE_UID}={look.restore.uid}"
     )
     return [PodVolumeRestore.parse(raw) async for raw in found]
 
 
-async def _decide(look: Look, units: Sequence[Unit], *, retry: bool) -> Decision:
+async def decide_now(look: Look, units: Sequence[Unit], *, retry: bool = False) -> Decision:
+    """What to do about these, with the nodes as they are."""
     agents = look.context.agent_readiness()
     nodes = {unit.active.spec.node for unit in units if unit.active is not None}
     suspects = {node for node in nodes if not agents.get(node, False)}
@@ -129,18 +134,20 @@ async def _is_gone(look: Look, node: str) -> bool:
     return False
 
 
-async def _apply(look: Look, location: OpenLocation, decision: Decision) -> None:
+async def apply(look: Look, location: OpenLocation | None, decision: Decision) -> None:
+    """Do it. Without a location gates can be answered, and nothing can be filled."""
+    context = look.context
     references: dict[str, RepositoryReference] = {}
     for plan in decision.create:
         directory = plan.unit.data.volume.directory
-        if directory and directory not in references:
+        if location is not None and directory and directory not in references:
             references[directory] = await _reference(look, location, directory)
     empty = RepositoryReference(
-        location=location.name,
-        location_id=location.location_id,
+        location=location.name if location is not None else "",
+        location_id=location.location_id if location is not None else "",
         directory="",
         password_secret="",
-        read_only=not location.writable,
+        read_only=location is None or not location.writable,
     )
 
     async def create(plan: JobPlan) -> None:
@@ -148,12 +155,25 @@ async def _apply(look: Look, location: OpenLocation, decision: Decision) -> None
         await _create(look, plan, repository)
 
     await for_each(decision.create, create, at_once=_AT_ONCE)
-    for job in decision.promote:
-        await promote(look, job)
+    for job in decision.cancel:
+        await context.api.patch(
+            JOBS, job.name, {"spec": {"cancel": True}}, namespace=context.namespace
+        )
     for job in decision.abandon:
         await _abandon(look, job)
     for unit in decision.release:
         await release_claim(look, unit)
+    for unit in decision.let_go:
+        await let_go(look, unit)
+
+
+async def _give_turns(look: Look, location: OpenLocation, pods: Sequence[GatedPod]) -> None:
+    if not any(waits_for_turn(pod) for pod in pods):
+        return
+    jobs = [job for job in look.jobs() if job.spec.volume == gate.TURN]
+    came = await turns_that_came(look, pods, answered=[job.spec.pod.uid for job in jobs])
+    plans = [plan_turn(look.restore, pod, cause=cause) for pod, cause in came]
+    await apply(look, location, Decision(create=plans))
 
 
 async def _reference(look: Look, location: OpenLocation, directory: str) -> RepositoryReference:
@@ -172,7 +192,7 @@ async def _create(look: Look, plan: JobPlan, repository: RepositoryReference) ->
     context = look.context
     body = build_job(plan, restore=look.restore, namespace=context.namespace, repository=repository)
     try:
-        raw = await context.api.create(JOBS, body, namespace=context.namespace)
+        await context.api.create(JOBS, body, namespace=context.namespace)
     except Conflict:
         return  # made before: by this controller, or by one that was killed
     look.log.info(
@@ -183,18 +203,6 @@ async def _create(look: Look, plan: JobPlan, repository: RepositoryReference) ->
         role=plan.role.value,
         follows=plan.follows or "",
     )
-    if plan.role is Role.FOLLOW and plan.follows is None:
-        await promote(look, PodVolumeRestore.parse(raw))
-
-
-async def promote(look: Look, job: PodVolumeRestore) -> None:
-    """Tell a job of the partial data it takes over, then have it fill; see ``jobs``."""
-    api, namespace = look.context.api, look.context.namespace
-    if not job.status.wrote:
-        body = {"status": {"wrote": True}}
-        await api.patch(JOBS, job.name, body, namespace=namespace, subresource="status")
-    await api.patch(JOBS, job.name, {"spec": {"role": Role.FILL.value}}, namespace=namespace)
-    look.log.info("node job takes over partial data", job=job.name)
 
 
 async def _abandon(look: Look, job: PodVolumeRestore) -> None:
@@ -228,7 +236,8 @@ def _overdue(
         if known is None or known[0] != shape:
             moved[unit.key] = (shape, now)
             continue
-        if unit.completed or unit.missing or unit.failed is not None or now - known[1] < deadline:
+        settled = unit.over or unit.missing or unit.failed is not None or unit.word is not None
+        if settled or now - known[1] < deadline:
             continue
         places = [f"{holder.pod.path}/{holder.volume}" for holder in unit.holders]
         cause = next((causes[name] for name in (unit.id, *places) if name in causes), None)
@@ -268,9 +277,12 @@ async def _warnings(
     if memory.last_events and now - memory.last_events < _EVENTS_SECONDS:
         return memory.events
     wanted: dict[tuple[str, str, str], None] = {}
+    namespaces: dict[str, None] = {}
     for unit in units:
         if why_waiting(unit, agents=agents, now=utcnow()) is None:
             continue
+        if not unit.holders:
+            namespaces[unit.key[1]] = None
         for holder in unit.holders[:1]:
             pod = holder.pod
             if not pod.node and unit.claim is not None:
@@ -281,11 +293,19 @@ async def _warnings(
         message = await _last_warning(look, kind=kind, namespace=namespace, name=name)
         if message:
             memory.events[kind, namespace, name] = message
+    for namespace in list(namespaces)[:_EVENTS_OBJECTS]:
+        message = await _last_event(look, namespace, "reason=FailedCreate,type=Warning")
+        if message:
+            memory.events["Namespace", namespace, "FailedCreate"] = message
     return memory.events
 
 
 async def _last_warning(look: Look, *, kind: str, namespace: str, name: str) -> str:
     fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+    return await _last_event(look, namespace, fields)
+
+
+async def _last_event(look: Look, namespace: str, fields: str) -> str:
     try:
         events = [
             e async for e in look.context.api.list(EVENTS, namespace=namespace, fields=fields)

@@ -37,11 +37,17 @@ class GateSettings:
     restore_uid: str
     pull_policy: str = ""
     no_progress_seconds: int = 900
-    on_failure: str = "Block"
 
 
-def add_gate(pod: Object, volumes: Sequence[str], settings: GateSettings) -> None:
-    """Gate a pod (in place) for these of its volumes. Doing it twice changes nothing more."""
+def add_gate(
+    pod: Object, volumes: Sequence[str], settings: GateSettings, *, after: str | None = None
+) -> None:
+    """Gate a pod (in place) for these of its volumes. Doing it twice changes nothing more.
+
+    ``after``: the pod that must be ready before it.
+    """
+    if after is not None:
+        volumes = [*volumes, gate.TURN]
     spec, metadata = pod["spec"], pod["metadata"]
     others = [c for c in spec.get("initContainers") or [] if c["name"] != gate.CONTAINER]
     spec["initContainers"] = [container(spec, volumes, settings), *others]
@@ -57,6 +63,7 @@ def add_gate(pod: Object, volumes: Sequence[str], settings: GateSettings) -> Non
         {
             names.GATE_RESTORE: settings.restore,
             names.GATE_VOLUMES: ",".join(volumes),
+            **({names.GATE_AFTER: after} if after is not None else {}),
         }
     )
 
@@ -74,7 +81,6 @@ def container(
             restore_uid=settings.restore_uid,
             volumes=volumes,
             no_progress_seconds=settings.no_progress_seconds,
-            on_failure=settings.on_failure,
         ),
         "resources": _resources(spec),
         "securityContext": _security(spec),

@@ -7,10 +7,10 @@ others *follow* and only answer their gate with its outcome. A new Fill is made 
 one has ended, so there are never two writers; a Fill whose pod is gone is ended by its agent, or
 declared ended here when the node is gone for good. Names are derived, so that a controller which
 was killed finds its jobs instead of making them twice.
-A Fill that takes over a volume with partial data must be allowed to replace it. The agent believes
-that only of what the *status* says, which cannot be created with the object; so such a job is made
-as a Follow without a leader (which an agent never starts), gets ``status.wrote``, and only then its
-role. A crash in between is found again, because a Follow without a leader is nothing else.
+A Fill that meets partial data of an earlier job of this restore names that job (``takesOver``), and
+may replace it; any other content makes it fail.
+What is not filled and never will be (given up by a person, or not in the backup) is *answered*: a
+job of role Answer brings the gate its last word, once nothing writes into the volume any more.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ararat import naming
+from ararat import gate, naming
 from ararat.api import PodVolumeRestore, Restore
 from ararat.api.base import Meta
+from ararat.api.manifest import Coverage, ManifestVolume
 from ararat.api.names import NODE, RESTORE, RESTORE_UID
 from ararat.api.nodejob import (
+    Answer,
     JobPhase,
     PodReference,
     PodVolumeRestoreSpec,
@@ -31,8 +33,12 @@ from ararat.api.nodejob import (
     RepositoryReference,
     Role,
 )
+from ararat.api.restore import OnFailure, ReleaseAction
+from ararat.human import size
 
-from .units import PodVolume, Unit, is_handover
+from .data import VolumeData, Want
+from .gated import GatedPod
+from .units import PodVolume, Unit
 
 
 @dataclass(frozen=True)
@@ -43,19 +49,27 @@ class JobPlan:
     unit: Unit
     holder: PodVolume
     role: Role
-    #: For a Follow: its leader. None for one that takes over partial data.
+    #: For a Follow: its leader.
     follows: str | None = None
+    #: For a Fill: the job whose partial data it replaces.
+    takes_over: str | None = None
+    #: For an Answer: what the gate is told, and why.
+    answer: Answer | None = None
+    cause: str = ""
+    attempt: int = 0
 
 
 @dataclass
 class Decision:
     create: list[JobPlan] = field(default_factory=list)
-    #: To be told of the partial data they take over, then to fill.
-    promote: list[PodVolumeRestore] = field(default_factory=list)
+    #: To be stopped: their volume was given up.
+    cancel: list[PodVolumeRestore] = field(default_factory=list)
     #: Never to end by themselves: their node is gone.
     abandon: list[PodVolumeRestore] = field(default_factory=list)
     #: Claims whose data is verified and that are still marked.
     release: list[Unit] = field(default_factory=list)
+    #: Claims that were given up: their mark goes, and a note stays.
+    let_go: list[Unit] = field(default_factory=list)
 
 
 def decide(
@@ -73,7 +87,19 @@ def decide(
     """
     decision = Decision()
     for unit in units:
+        action = given_up(unit, restore, retry=retry)
+        if action is not None:
+            writing = [job for job in unit.fills if not job.status.phase.terminal]
+            for job in writing:
+                if _is_lost(job, unit, gone_nodes, agentless):
+                    decision.abandon.append(job)
+                elif not job.spec.cancel:
+                    decision.cancel.append(job)
+            if not writing:  # no pod starts on a volume that is being written
+                _give_up(unit, action, restore, decision)
+            continue
         if unit.missing:
+            _answer(unit, Answer.FAILED, _missing(unit, restore), restore, decision)
             continue
         if unit.done is not None and unit.pending and unit.claim is not None:
             decision.release.append(unit)
@@ -92,15 +118,63 @@ def decide(
                 continue
             if _needs_follow(holder, unit, leader):
                 decision.create.append(
-                    JobPlan(
-                        name=_name(restore, unit, holder),
-                        unit=unit,
-                        holder=holder,
-                        role=Role.FOLLOW,
-                        follows=leader,
-                    )
+                    _plan(restore, unit, holder, role=Role.FOLLOW, follows=leader)
                 )
     return decision
+
+
+def given_up(unit: Unit, restore: Restore, *, retry: bool = False) -> ReleaseAction | None:
+    """What is to become of the pods of a volume that is not going to be filled.
+
+    None where it is filled, or still to be filled.
+    """
+    if unit.completed:
+        return None
+    if unit.let_go:
+        return ReleaseAction.START
+    if unit.word is not None:
+        return unit.word
+    starts = restore.spec.gate.on_failure is OnFailure.START
+    # What the backup does not have is another matter: that is what allowMissing is for.
+    if starts and not retry and not unit.missing and unit.failed is not None:
+        return ReleaseAction.START
+    return None
+
+
+def _give_up(unit: Unit, action: ReleaseAction, restore: Restore, decision: Decision) -> None:
+    if action is ReleaseAction.START and unit.claim is not None and unit.pending:
+        decision.let_go.append(unit)
+    answer = Answer.RELEASED if action is ReleaseAction.START else Answer.REFUSED
+    _answer(unit, answer, given_up_text(unit, restore), restore, decision)
+
+
+def given_up_text(unit: Unit, restore: Restore) -> str:
+    """What is in a volume that was given up."""
+    by_policy = unit.word is None
+    who = "gate.onFailure is Start" if by_policy else "a person released it"
+    last = unit.fills[-1].status.progress if unit.fills else None
+    wrote = any(job.status.wrote for job in unit.fills)
+    if not wrote or last is None:
+        return f"{who}: nothing was restored into it by {restore.name}"
+    return (
+        f"{who}: {last.files_done:,} of {unit.data.files:,} files, {size(last.bytes_done)} of "
+        f"{size(unit.data.size)} were restored into it by {restore.name}"
+    )
+
+
+def _missing(unit: Unit, restore: Restore) -> str:
+    return f"{unit.data.why_missing}; see: ararat restore release {restore.name}"
+
+
+def _answer(unit: Unit, answer: Answer, cause: str, restore: Restore, decision: Decision) -> None:
+    """Bring the word to every gate that has not got it."""
+    for holder in unit.holders:
+        own = unit.jobs_of(holder)
+        if not holder.pod.node or (own and own[-1].spec.answer is answer):
+            continue
+        decision.create.append(
+            _plan(restore, unit, holder, role=Role.ANSWER, answer=answer, cause=cause)
+        )
 
 
 def _leader(
@@ -120,22 +194,14 @@ def _leader(
         if _is_lost(active, unit, gone_nodes, agentless):
             decision.abandon.append(active)
             return None
-        if is_handover(active):
-            decision.promote.append(active)
         return active.name
     if (unit.failed is not None and not retry) or not unit.pending:
         return None
     for holder in unit.holders:
-        own = [job for job in unit.jobs if holder.is_of(job)]
+        own = unit.jobs_of(holder)
         # A Follow of the former leader still has its say in the pod's gate; it ends in a moment.
         if holder.pod.node and all(job.status.phase.terminal for job in own):
-            handover = any(job.status.wrote for job in unit.fills)
-            plan = JobPlan(
-                name=_name(restore, unit, holder),
-                unit=unit,
-                holder=holder,
-                role=Role.FOLLOW if handover else Role.FILL,
-            )
+            plan = _plan(restore, unit, holder, role=Role.FILL, takes_over=_partial(unit))
             decision.create.append(plan)
             return plan.name
     return None
@@ -157,24 +223,53 @@ def _is_leaders(holder: PodVolume, leader: str, unit: Unit, decision: Decision) 
 
 
 def _needs_follow(holder: PodVolume, unit: Unit, leader: str) -> bool:
-    own = [job for job in unit.jobs if holder.is_of(job)]
+    own = unit.jobs_of(holder)
     if not own:
         return True
     last = own[-1]
-    if not last.status.phase.terminal or last.status.phase is JobPhase.COMPLETED:
+    if not last.status.phase.terminal:
+        return False
+    if last.status.phase is JobPhase.COMPLETED and last.spec.role is not Role.ANSWER:
         return False
     # It answered with the outcome of a job that is no longer the last word.
     return last.spec.follows != leader
 
 
-def _name(restore: Restore, unit: Unit, holder: PodVolume) -> str:
-    attempt = sum(1 for job in unit.jobs if holder.is_of(job))
-    return naming.object_name(
+def _partial(unit: Unit) -> str | None:
+    """The job whose data stands in the volume, unfinished."""
+    wrote = [job.name for job in unit.fills if job.status.wrote or job.spec.takes_over]
+    return wrote[-1] if wrote else None
+
+
+def _plan(restore: Restore, unit: Unit, holder: PodVolume, **more: Any) -> JobPlan:
+    attempt = len(unit.jobs_of(holder))
+    name = naming.object_name(
         restore.name,
         holder.pod.name,
         holder.volume,
         str(attempt or ""),
         unique=(holder.pod.uid, restore.uid),
+    )
+    return JobPlan(name=name, unit=unit, holder=holder, attempt=attempt, **more)
+
+
+def plan_turn(restore: Restore, pod: GatedPod, *, cause: str) -> JobPlan:
+    """The word to a pod that its turn has come."""
+    volume = ManifestVolume(
+        namespace=pod.namespace, pod=pod.name, volume=gate.TURN, coverage=Coverage.BACKED_UP
+    )
+    unit = Unit(
+        id=f"{pod.path}/{gate.TURN}",
+        key=("turn", pod.uid),
+        data=VolumeData(Want.FILL, volume),
+    )
+    return _plan(
+        restore,
+        unit,
+        PodVolume(pod, gate.TURN),
+        role=Role.ANSWER,
+        answer=Answer.RELEASED,
+        cause=cause,
     )
 
 
@@ -202,10 +297,14 @@ def build_job(
             volume=plan.holder.volume,
             claim=unit.claim,
             repository=repository,
-            snapshot_id=volume.snapshot_id,
-            root=volume.root,
+            snapshot_id=None if plan.answer else volume.snapshot_id,
+            root=None if plan.answer else volume.root,
             role=plan.role,
             follows=plan.follows,
+            takes_over=plan.takes_over,
+            answer=plan.answer,
+            cause=plan.cause,
+            attempt=plan.attempt,
             expected_bytes=unit.data.size,
             expected_files=unit.data.files,
             no_progress_seconds=restore.spec.gate.no_progress_seconds,

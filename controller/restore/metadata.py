@@ -43,6 +43,8 @@ OURS = frozenset(
         names.RESTORING,
         names.GATE_RESTORE,
         names.GATE_VOLUMES,
+        names.GATE_AFTER,
+        names.RELEASED,
     }
 )
 

@@ -37,6 +37,7 @@ from .selection import CLAIMS, NAMESPACES, SYSTEM_NAMESPACE, Chosen, choose
 from .skips import Skip, Skips
 from .stored import Object, StoredObject
 from .transform import Target, prepare
+from .turns import order_of_start
 from .volumes import VolumeFates, decide_classes, decide_volumes, described
 
 VOLUMES = "persistentvolumes"
@@ -137,6 +138,7 @@ class _Planner:
             for obj in by_kind.get(CLAIMS, ())
             if self._exists(existing.claims, obj) is None
         )
+        self._order = order_of_start(self._objects)
         self._fates = self._decide_volumes(by_kind.get(VOLUMES, ()))
         self._restoring: set[str] = set()
 
@@ -285,7 +287,8 @@ class _Planner:
             if volume["name"] in gated
         )
         if in_order_of_spec:
-            add_gate(body, in_order_of_spec, self._gate)
+            after = self._order.get((namespace, obj.name))
+            add_gate(body, in_order_of_spec, self._gate, after=after)
             self._restoring.add(self._namespaces[namespace])
         return self._create(obj, body, gated=in_order_of_spec)
 

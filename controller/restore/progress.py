@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from ararat.api.backup import Failure
 from ararat.api.nodejob import JobPhase, Progress
-from ararat.api.restore import ObjectCounts, VolumeCounts
+from ararat.api.restore import ObjectCounts, ReleaseAction, Restore, VolumeCounts
 from ararat.human import plural, progress_text
 
+from .jobs import given_up, given_up_text
 from .pipeline import Tally
 from .plan import NOT_RESTORED
 from .units import Unit
@@ -39,11 +40,13 @@ class Volumes:
         return not self.open
 
 
-def sum_volumes(units: Sequence[Unit], *, overdue: Mapping[tuple[str, ...], Failure]) -> Volumes:
+def sum_volumes(
+    units: Sequence[Unit], *, restore: Restore, overdue: Mapping[tuple[str, ...], Failure]
+) -> Volumes:
     """``overdue``: units that did not move for the restore's deadline, and why."""
     failures: list[Failure] = []
     still_open: list[str] = []
-    completed = failed = 0
+    completed = failed = released = 0
     total_bytes = bytes_done = total_files = files_done = rate = 0
     for unit in units:
         total_bytes += unit.data.size
@@ -56,7 +59,16 @@ def sum_volumes(units: Sequence[Unit], *, overdue: Mapping[tuple[str, ...], Fail
             failures += _refused_answers(unit)
             continue
         failure = _failure(unit, overdue)
-        if failure is not None:
+        action = given_up(unit, restore)
+        if unit.let_go:
+            failures.append(_given_up(unit, restore, "Released"))
+            released += 1
+        elif action is not None and (unit.active is not None or action is ReleaseAction.START):
+            still_open.append(unit.id)  # given up in a moment
+        elif action is not None:
+            failures.append(failure or _given_up(unit, restore, "Refused"))
+            failed += 1
+        elif failure is not None:
             failures.append(failure)
             failed += 1
         else:
@@ -80,17 +92,19 @@ def sum_volumes(units: Sequence[Unit], *, overdue: Mapping[tuple[str, ...], Fail
         total=len(units),
         completed=completed,
         failed=failed,
-        text=volumes_text(total=len(units), completed=completed, failed=failed),
+        released=released,
+        text=volumes_text(total=len(units), completed=completed, failed=failed, released=released),
     )
     return Volumes(counts, progress, tuple(failures), tuple(still_open))
 
 
-def volumes_text(*, total: int, completed: int, failed: int) -> str:
-    """``2 of 3 filled, 1 failed``."""
+def volumes_text(*, total: int, completed: int, failed: int, released: int = 0) -> str:
+    """``2 of 4 filled, 1 failed, 1 released``."""
     if total == 0:
         return "none"
-    text = f"{completed} of {total} filled"
-    return f"{text}, {failed} failed" if failed else text
+    counts = ((failed, "failed"), (released, "released"))
+    more = [f"{count} {word}" for count, word in counts if count]
+    return ", ".join([f"{completed} of {total} filled", *more])
 
 
 def count_objects(tally: Tally) -> ObjectCounts:
@@ -155,13 +169,17 @@ def _failure(unit: Unit, overdue: Mapping[tuple[str, ...], Failure]) -> Failure 
     return overdue.get(unit.key)
 
 
+def _given_up(unit: Unit, restore: Restore, reason: str) -> Failure:
+    return Failure(object=unit.id, reason=reason, message=given_up_text(unit, restore))
+
+
 def _unanswered(unit: Unit) -> list[str]:
     """Gates that wait for a volume which is filled, and have no last word yet."""
     if unit.done is None:
         return []
     found = []
     for holder in unit.holders:
-        own = [job for job in unit.jobs if holder.is_of(job)]
+        own = unit.jobs_of(holder)
         if not own or not own[-1].status.phase.terminal:
             found.append(f"{holder.pod.path}/{holder.volume}")
     return found
@@ -173,7 +191,7 @@ def _refused_answers(unit: Unit) -> list[Failure]:
         return []
     found = []
     for holder in unit.holders:
-        own = [job for job in unit.jobs if holder.is_of(job)]
+        own = unit.jobs_of(holder)
         if own and own[-1].status.phase in (JobPhase.FAILED, JobPhase.CANCELLED):
             if own[-1].spec.follows != unit.done.name:
                 continue  # another answer is on its way

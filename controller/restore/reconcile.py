@@ -25,7 +25,7 @@ from ararat.api import Restore
 from ararat.api.backup import Failure
 from ararat.api.base import utcnow
 from ararat.api.names import GATE_RESTORE
-from ararat.api.restore import RestorePhase
+from ararat.api.restore import ReleaseAction, RestorePhase, VolumeCounts
 from ararat.errors import AraratError, Retryable
 from ararat.human import plural
 from ararat.kube.errors import ApiConflict, ApiNotFound
@@ -38,6 +38,7 @@ from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
 from .dry_run import dry_run
 from .filling import step
+from .letting_go import release_named
 from .objects import restore_objects
 from .progress import (
     STATUS_LIMIT,
@@ -46,6 +47,7 @@ from .progress import (
     final_message,
     running_message,
     sum_volumes,
+    volumes_text,
 )
 from .release import release_namespaces, sweep
 from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
@@ -125,6 +127,7 @@ class RestoreReconciler:
     async def _advance(self, look: Look) -> float | None:
         if look.cancelled:
             return await self._cancel(look)
+        await release_named(look)  # before anything that needs the location
         location = await load(look)
         if look.restore.spec.dry_run:
             await dry_run(look, location)
@@ -182,11 +185,11 @@ class RestoreReconciler:
             look.memory.moved.clear()
             await look.drop_retry()
             return _STEP_SECONDS
-        volumes = sum_volumes(filling.units, overdue=filling.overdue)
+        volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         if volumes.settled:
             # Pods that were made a moment ago may not be in the cache yet.
             filling = await step(look, location, fresh=True)
-            volumes = sum_volumes(filling.units, overdue=filling.overdue)
+            volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         await tell_pods(look, filling, volumes)
         if volumes.settled:
             await self._finish(look, location, filling, volumes)
@@ -275,7 +278,8 @@ class RestoreReconciler:
             more = f" and {len(held) - 3} more" if len(held) > 3 else ""
             message += (
                 f"; held pods stay held ({', '.join(held[:3])}{more}): delete them, or their "
-                "namespace, to begin anew"
+                "namespace, to begin anew, or let them start: ararat restore release "
+                f"{look.restore.name}"
             )
         if not look.restore.status.phase.terminal:
             await look.end(RestorePhase.CANCELLED, reason="Cancelled", message=message)
@@ -297,6 +301,8 @@ class RestoreReconciler:
             await self._begin_again(look)
             return 0.0
         await self._let_go(look)
+        if not await self._released(look):
+            return _STEP_SECONDS
         ran = restore.status.phase in (RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED)
         if ran and any(pod.held for pod in look.pods()):
             await self._latecomers(look)
@@ -313,6 +319,33 @@ class RestoreReconciler:
         for job in look.jobs():
             await self._context.api.delete(JOBS, job.name, namespace=self._context.namespace)
         return None
+
+    async def _released(self, look: Look) -> bool:
+        """Whether everything that a person gave up after the end has been let go."""
+        named = await release_named(look)
+        if any(unit.active is not None for unit in named):
+            return False
+        open_now = [unit for unit in named if unit.word is ReleaseAction.START]
+        if any(not unit.let_go for unit in open_now):
+            return False
+        before = look.restore.status.volumes
+        if open_now and before.released != len(open_now):
+            left = max(before.total - before.completed - len(open_now), 0)
+            counts = VolumeCounts(
+                total=before.total,
+                completed=before.completed,
+                failed=min(before.failed, left),
+                released=len(open_now),
+                text=volumes_text(
+                    total=before.total,
+                    completed=before.completed,
+                    failed=min(before.failed, left),
+                    released=len(open_now),
+                ),
+            )
+            told = f"{plural(len(open_now), 'volume')} released: their data is not complete"
+            await look.patch({"volumes": counts.to_dict(), "message": told})
+        return True
 
     async def _begin_again(self, look: Look) -> None:
         """Volumes that failed get another attempt; objects stay as they are."""
@@ -339,7 +372,7 @@ class RestoreReconciler:
             if isinstance(exc, Retryable):
                 raise
             return
-        volumes = sum_volumes(filling.units, overdue=filling.overdue)
+        volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         if volumes.counts != look.restore.status.volumes:
             await look.patch(
                 {"volumes": volumes.counts.to_dict(), "progress": volumes.progress.to_dict()}

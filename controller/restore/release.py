@@ -1,6 +1,7 @@
 """Takes marks off: of claims whose data is verified, and of namespaces that wait for nothing more.
 
-Marks outlive failures and cancels; only verified data, or a person, removes them. The label of a
+Marks outlive failures and cancels; only verified data, or a person (who gives the data up: a note
+with the restore's UID then stays on the claim), removes them. The label of a
 namespace belongs to the restore that set it last, and goes with the last one that owes data there.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from ararat.api.names import RESTORE_PENDING, RESTORE_UID, RESTORING
+from ararat.api.names import RELEASED, RESTORE_PENDING, RESTORE_UID, RESTORING
 from ararat.api.restore import RestorePhase
 from ararat.errors import NotFound
 from ararat.kube.errors import Invalid
@@ -24,30 +25,46 @@ from .units import Unit
 
 async def release_claim(look: Look, unit: Unit) -> None:
     """The claim's data is verified: take the mark off, of that very claim."""
-    metadata = unit.raw["metadata"]
-    path = f"/metadata/annotations/{RESTORE_PENDING.replace('/', '~1')}"
+    if await _unmark(look, unit):
+        look.log.info("claim restored", claim=unit.id)
+
+
+async def let_go(look: Look, unit: Unit) -> None:
+    """The claim's data was given up, and nothing writes into it any more: pods may have it."""
+    note = {"op": "add", "path": _path(RELEASED), "value": look.restore.uid}
+    if await _unmark(look, unit, note):
+        look.log.warning("claim released", claim=unit.id, message="its data is not complete")
+
+
+async def _unmark(look: Look, unit: Unit, *more: dict[str, Any]) -> bool:
+    metadata, path = unit.raw["metadata"], _path(RESTORE_PENDING)
     patch = [
         {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
         {"op": "test", "path": path, "value": look.restore.uid},
         {"op": "remove", "path": path},
+        *more,
     ]
     try:
         await look.context.api.patch(PVCS, metadata["name"], patch, namespace=metadata["namespace"])
     except (NotFound, Invalid):
-        return  # gone, replaced, or released by somebody else
-    look.log.info("claim restored", claim=unit.id)
+        return False  # gone, replaced, or released by somebody else
+    return True
+
+
+def _path(annotation: str) -> str:
+    return f"/metadata/annotations/{annotation.replace('/', '~1')}"
 
 
 async def release_namespaces(look: Look, units: Sequence[Unit]) -> None:
     """Take the label off namespaces where every volume is filled and nobody else restores."""
     api = look.context.api
     for namespace in sorted(look.memory.sources):
-        if any(unit.key[1] == namespace for unit in units if not unit.completed and unit.claim):
+        if any(unit.key[1] == namespace for unit in units if not unit.over and unit.claim):
             continue
         if any(
             holder.pod.namespace == namespace
             for unit in units
-            if not unit.completed
+            if not unit.over
             for holder in unit.holders
         ):
             continue

@@ -88,7 +88,6 @@ class Look:
             restore=self.restore.name,
             restore_uid=self.restore.uid,
             no_progress_seconds=policy.no_progress_seconds,
-            on_failure=policy.on_failure.value,
         )
 
     def cancel_asked(self) -> bool:

@@ -9,14 +9,15 @@ in it; a pod-lifetime volume's carries the pod's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ararat.api import PodVolumeRestore
-from ararat.api.nodejob import ClaimReference, JobPhase, Role
+from ararat.api.nodejob import Answer, ClaimReference, JobPhase, Role
+from ararat.api.restore import Release, ReleaseAction
 
-from .claims import pending_for
+from .claims import pending_for, released_for
 from .data import BackupData, VolumeData, Want
 from .gated import GatedPod
 from .stored import Object
@@ -48,13 +49,16 @@ class Unit:
     jobs: tuple[PodVolumeRestore, ...] = ()
     #: UIDs of this restore's gated pods that are alive, whether their gate is open or not.
     alive: frozenset[str] = frozenset()
+    #: What a person said about it, where it is not filled.
+    word: ReleaseAction | None = None
+    #: Its pods were let go on whatever is there.
+    let_go: bool = False
     #: The claim as it is (claims only).
     raw: Mapping[str, Any] = field(compare=False, repr=False, default_factory=dict)
 
     @property
     def fills(self) -> list[PodVolumeRestore]:
-        """Jobs that fill, those included that are about to be told so (see ``jobs``)."""
-        return [job for job in self.jobs if job.spec.role is Role.FILL or is_handover(job)]
+        return [job for job in self.jobs if job.spec.role is Role.FILL]
 
     @property
     def done(self) -> PodVolumeRestore | None:
@@ -63,12 +67,12 @@ class Unit:
 
     @property
     def active(self) -> PodVolumeRestore | None:
-        """The job that fills it, or is about to."""
+        """The job that fills it."""
         return next((j for j in self.fills if not j.status.phase.terminal), None)
 
     @property
     def completed(self) -> bool:
-        return self.done is not None or not self.pending
+        return self.done is not None or not (self.pending or self.let_go)
 
     @property
     def failed(self) -> PodVolumeRestore | None:
@@ -77,7 +81,7 @@ class Unit:
         A job whose pod is gone is no last word on a claim: the next pod is tried. On a volume that
         went with its pod it is.
         """
-        if self.completed or self.active is not None or not self.fills:
+        if self.completed or self.let_go or self.active is not None or not self.fills:
             return None
         last = self.fills[-1]
         return last if self.claim is None or last.spec.pod.uid in self.alive else None
@@ -87,10 +91,19 @@ class Unit:
         """The backup has no data for it."""
         return self.data.want is Want.MISSING
 
+    @property
+    def over(self) -> bool:
+        """Nothing more is going to be written into it."""
+        return self.completed or self.let_go
 
-def is_handover(job: PodVolumeRestore) -> bool:
-    """A Follow without a leader: on its way to become a Fill."""
-    return job.spec.role is Role.FOLLOW and not job.spec.follows
+    def jobs_of(self, holder: PodVolume) -> list[PodVolumeRestore]:
+        return [job for job in self.jobs if holder.is_of(job)]
+
+
+def word_on(unit_id: str, released: Iterable[Release]) -> ReleaseAction | None:
+    """The last word that a person said about a volume."""
+    words = [entry.action for entry in released if entry.volume in ("", unit_id)]
+    return words[-1] if words else None
 
 
 def find_units(
@@ -101,11 +114,12 @@ def find_units(
     jobs: Iterable[PodVolumeRestore],
     data: BackupData,
     sources: Mapping[str, str],
+    released: Sequence[Release] = (),
 ) -> list[Unit]:
     """Every unit of a restore.
 
     ``claims`` are those that it made; ``sources`` leads from a namespace to what it was called in
-    the backup.
+    the backup; ``released`` is what a person said about volumes.
     """
     pods = list(pods)
     alive = frozenset(pod.uid for pod in pods if pod.alive)
@@ -150,6 +164,8 @@ def find_units(
                 holders=tuple(holders.get(key, ())),
                 jobs=tuple(by_unit.get(key, ())),
                 alive=alive,
+                word=word_on(f"{namespace}/{name}", released),
+                let_go=released_for(raw) == restore_uid,
                 raw=raw,
             )
         )
@@ -161,6 +177,8 @@ def find_units(
             holders=tuple(holders[key]),
             jobs=tuple(by_unit.get(key, ())),
             alive=alive,
+            word=word_on(f"{held.pod.path}/{held.volume}", released),
+            let_go=_is_let_go(by_unit.get(key, ())),
         )
         for key, (held, wanted) in sorted(slots.items(), key=lambda slot: slot[0])
     ]
@@ -189,9 +207,15 @@ def _let_go(
                     key=key,
                     data=wanted,
                     jobs=tuple(jobs),
+                    let_go=_is_let_go(jobs),
                 )
             )
     return found
+
+
+def _is_let_go(jobs: Sequence[PodVolumeRestore]) -> bool:
+    """Of a volume that goes with its pod: the gate's last word is on record in its jobs."""
+    return any(job.spec.answer is Answer.RELEASED for job in jobs)
 
 
 def _claim_key(claim: Mapping[str, Any]) -> tuple[str, ...]:
@@ -206,6 +230,6 @@ def _job_key(job: PodVolumeRestore) -> tuple[str, ...]:
     return ("slot", spec.pod.uid, spec.volume)
 
 
-def _age(job: PodVolumeRestore) -> tuple[str, str]:
+def _age(job: PodVolumeRestore) -> tuple[str, int, str]:
     created = job.metadata.creation_timestamp
-    return (created.isoformat() if created else "", job.name)
+    return (created.isoformat() if created else "", job.spec.attempt, job.name)

@@ -44,7 +44,7 @@ def why_waiting(
     ``agents`` maps nodes with an agent pod to whether it is Ready. ``warnings`` are the last
     warning Events by (kind, namespace, name).
     """
-    if unit.completed or unit.missing or unit.failed is not None:
+    if unit.over or unit.missing or unit.failed is not None or unit.word is not None:
         return None
     said = warnings or {}
     active = unit.active
@@ -55,7 +55,7 @@ def why_waiting(
             object=unit.id, reason="NoAgent", message=_no_agent(active.spec.node, agents)
         )
     if not unit.holders:
-        return Failure(object=unit.id, reason="NoPod", message=_no_pod(unit))
+        return Failure(object=unit.id, reason="NoPod", message=_no_pod(unit, said))
     causes = [
         cause
         for holder in unit.holders
@@ -70,7 +70,10 @@ def _no_agent(node: str, agents: Mapping[str, bool]) -> str:
     return f"the agent on node {node} {known}: see kubectl get pods -o wide in Ararat's namespace"
 
 
-def _no_pod(unit: Unit) -> str:
+def _no_pod(unit: Unit, said: Warnings) -> str:
+    refused = said.get(("Namespace", unit.key[1], "FailedCreate"))
+    if refused is not None:
+        return f"no pod mounts the claim; pods of its namespace cannot be created: {refused}"
     last = unit.fills[-1] if unit.fills else None
     if last is not None and last.status.phase.terminal:
         return (

@@ -124,7 +124,6 @@ class Webhook:
                 restore=restore.name,
                 restore_uid=restore_uid,
                 no_progress_seconds=restore.spec.gate.no_progress_seconds,
-                on_failure=restore.spec.gate.on_failure.value,
             )
         return GateSettings(
             image=self.gate_image,

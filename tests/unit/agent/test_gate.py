@@ -135,7 +135,8 @@ def test_both_sides_use_the_same_names():
     assert settings.volumes == ["data", "uploads"]
     assert (settings.restore, settings.restore_uid) == ("back", "r-1")
     assert settings.no_progress_seconds == 900
-    assert not settings.start_on_failure
+    assert wait.TURN == gate.TURN
+    assert GatePhase.REFUSED.value == wait.REFUSED
 
 
 @pytest.mark.parametrize("arguments", [[], ["--volumes", "a"], ["--restore-uid"], ["--what", "x"]])
@@ -206,9 +207,14 @@ def test_failure_is_repeated_and_keeps_the_pod(kubelet: Path):
     assert waiting.look(now + 61) == (["data: FAILED: The volume is full."], False)
 
 
-def test_start_on_failure(kubelet: Path):
-    write_answer(kubelet, "u-1", answer(GatePhase.FAILED))
-    assert the_gate(kubelet, "--on-failure", "Start").look(time.time())[1]
+def test_released_opens_and_refused_ends(kubelet: Path):
+    write_answer(kubelet, "u-1", answer(GatePhase.RELEASED, message="a person released it"))
+    lines, opened = the_gate(kubelet).look(time.time())
+    assert (lines, opened) == (["data: released: a person released it"], True)
+    write_answer(kubelet, "u-1", answer(GatePhase.REFUSED, message="given up"))
+    refused = the_gate(kubelet)
+    assert refused.look(time.time()) == (["data: REFUSED: given up"], False)
+    assert refused.refused
 
 
 def test_a_retry_after_a_failure_opens(kubelet: Path):

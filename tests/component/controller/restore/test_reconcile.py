@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ararat.api import Backup, PodVolumeRestore, Restore
-from ararat.api.manifest import Coverage, ManifestVolume
-from ararat.api.nodejob import BackupSummary, ClaimReference, Role
+from ararat.api import Backup, Restore
+from ararat.api.manifest import Coverage
+from ararat.api.nodejob import Answer, ClaimReference, Role
 from ararat.kube import of
 from ararat.kube.errors import ApiNotFound
 from ararat.kube.resources import (
@@ -23,88 +23,11 @@ from ararat.kube.resources import (
     ResourceType,
 )
 from ararat.kube.status import patch_status
-from controller.restore.stored import StoredObject
+from tests.component.controller.restore.scene import data, database, ended, job_of, moved
 from tests.component.controller.restore.world import World, until
 from tests.unit.controller.restore.make import claim as stored_claim
 from tests.unit.controller.restore.make import pod as stored_pod
 from tests.unit.controller.restore.make import stored
-
-
-def moved(obj: StoredObject, namespace: str) -> StoredObject:
-    """The object as it was in another namespace."""
-    metadata = {**obj.body["metadata"], "namespace": namespace}
-    return StoredObject(obj.plural, obj.group, {**obj.body, "metadata": metadata})
-
-
-def data(world: World, **fields: Any) -> ManifestVolume:
-    return ManifestVolume(
-        **{
-            "namespace": world.wp,
-            "pod": "db-0",
-            "volume": "data",
-            "volume_type": "persistentVolumeClaim",
-            "claim": ClaimReference(name="data-db-0", uid="old"),
-            "coverage": Coverage.BACKED_UP,
-            "directory": world.directory,
-            "snapshot_id": "5" * 64,
-            "summary": BackupSummary(bytes_processed=1000, files_total=10),
-            **fields,
-        }
-    )
-
-
-def database(world: World) -> list[StoredObject]:
-    return [
-        moved(obj, world.wp)
-        for obj in (
-            stored_pod(claims={"data": "data-db-0"}, labels={"app": "db"}),
-            stored_claim(),
-            stored("ConfigMap", "settings", data={"a": "b"}),
-            stored("Secret", "password", data={"password": "eA=="}, type="Opaque"),
-            stored(
-                "Service",
-                "db",
-                spec={"clusterIP": "10.9.9.9", "selector": {"app": "db"}, "ports": [{"port": 1}]},
-            ),
-            stored(
-                "StatefulSet",
-                "db",
-                api_version="apps/v1",
-                spec={
-                    "serviceName": "db",
-                    "replicas": 1,
-                    "selector": {"matchLabels": {"app": "db"}},
-                    "template": {
-                        "metadata": {"labels": {"app": "db"}},
-                        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
-                    },
-                },
-            ),
-        )
-    ]
-
-
-async def ended(world: World, phase: str, name: str = "r1") -> dict[str, Any]:
-    async def look() -> Any:
-        status = await world.status(name)
-        if status.get("completionTime"):
-            assert status["phase"] == phase, status
-            return status
-        return None
-
-    status: dict[str, Any] = await until(look, seconds=60, what=f"{name} to be {phase}")
-    return status
-
-
-async def job_of(world: World, pod: str, *, besides: int = 0) -> PodVolumeRestore:
-    """The newest job of a pod, once it has more than ``besides``."""
-
-    async def look() -> Any:
-        jobs = [job for job in await world.jobs() if job.spec.pod.name == pod]
-        return jobs if len(jobs) > besides else None
-
-    jobs: list[PodVolumeRestore] = await until(look, seconds=60, what=f"a job for {pod}")
-    return jobs[-1]
 
 
 async def test_from_backup_to_running_pod(world: World) -> None:
@@ -147,6 +70,8 @@ async def test_from_backup_to_running_pod(world: World) -> None:
         },
         "snapshotID": "5" * 64,
         "role": "Fill",
+        "cause": "",
+        "attempt": 0,
         "expectedBytes": 1000,
         "expectedFiles": 10,
         "noProgressSeconds": 900,
@@ -169,7 +94,13 @@ async def test_from_backup_to_running_pod(world: World) -> None:
         return status if status.get("phase") == "Completed" else None
 
     status = await until(over, what="the end")
-    assert status["volumes"] == {"total": 1, "completed": 1, "failed": 0, "text": "1 of 1 filled"}
+    assert status["volumes"] == {
+        "total": 1,
+        "completed": 1,
+        "failed": 0,
+        "released": 0,
+        "text": "1 of 1 filled",
+    }
     assert status["progress"]["text"] == "1000 B"
     assert status.get("failures", []) == []
     assert "annotations" not in (await world.claim("data-db-0"))["metadata"]
@@ -321,13 +252,7 @@ async def test_a_pod_that_is_replaced_while_its_claim_is_filled(world: World) ->
     await world.set_job(job, phase="Failed", reason="PodTerminating", message="gone")
     await world.set_job(follow, phase="Failed", reason="PodTerminating", message="gone")
     third = await job_of(world, "db-0", besides=2)
-
-    async def takes_over() -> Any:
-        (found,) = [job for job in await world.jobs() if job.name == third.name]
-        return found if found.spec.role is Role.FILL else None
-
-    third = await until(takes_over, what="the job to take over partial data")
-    assert third.status.wrote
+    assert (third.spec.role, third.spec.takes_over) == (Role.FILL, job.name)
     await world.set_job(third, phase="Completed")
     await ended(world, "Completed")
 
@@ -425,12 +350,7 @@ async def test_retry(world: World) -> None:
     patch = {"metadata": {"annotations": {"ararat.dev/retry": "now"}}}
     await world.api.patch(of(Restore), "r1", patch, namespace=world.namespace)
     again = await job_of(world, "db-0", besides=1)
-
-    async def takes_over() -> Any:
-        found = await job_of(world, "db-0", besides=1)
-        return found if found.spec.role is Role.FILL and found.status.wrote else None
-
-    await until(takes_over, what="the new attempt")
+    assert (again.spec.role, again.spec.takes_over) == (Role.FILL, job.name)
     assert (await world.status())["phase"] == "InProgress"
     await world.set_job(again, phase="Completed")
     status = await ended(world, "Completed")
@@ -530,8 +450,9 @@ async def test_data_that_the_backup_does_not_have(world: World) -> None:
     assert [f["reason"] for f in status["failures"]] == ["NoDataInBackup"]
     assert "disk on fire" in status["message"]
     await world.schedule("db-0")
-    await asyncio.sleep(2)
-    assert await world.jobs() == []
+    job = await job_of(world, "db-0")
+    assert (job.spec.role, job.spec.answer) == (Role.ANSWER, Answer.FAILED)
+    assert "disk on fire" in job.spec.cause
     assert "annotations" in (await world.claim("data-db-0"))["metadata"]
 
 

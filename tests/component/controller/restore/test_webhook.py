@@ -143,7 +143,7 @@ async def test_the_restore_may_be_gone(world: World, served: Served) -> None:
     await held(served, "orphaned", "a-restore-that-was-deleted")
     gate = (await served.pod("orphaned"))["spec"]["initContainers"][0]
     assert gate["args"][:2] == ["--restore", "r1"]
-    assert gate["args"][-2:] == ["--on-failure", "Block"]
+    assert gate["args"][-2:] == ["--no-progress-seconds", "900"]
 
 
 async def test_other_namespaces_are_never_asked_about(world: World, served: Served) -> None:

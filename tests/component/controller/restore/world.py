@@ -51,6 +51,7 @@ class World:
         self.objects: list[StoredObject] = []
         self.volumes: list[ManifestVolume] = []
         self.directory = f"repositories/volumes/{self.wp}/0001"
+        self.key_id = "k"
         self.store_path = path / "location"
         self.cluster = "cluster-b"
         self.context = self._context()
@@ -191,7 +192,7 @@ class World:
             objects=ObjectsResult(
                 directory="repositories/objects/0001", snapshot_id="6" * 64, count=len(objects)
             ),
-            repositories=[ManifestRepository(directory=self.directory, key_id="k")],
+            repositories=[ManifestRepository(directory=self.directory, key_id=self.key_id)],
             volumes=list(volumes),
         )
         store = FilesystemStore(self.store_path)
@@ -264,10 +265,28 @@ class World:
         status = {"phase": "Pending", "initContainerStatuses": [{**gate, "state": running}]}
         await patch_status(self.api, PODS, raw, status)
 
+    async def pass_gate(self, name: str, *, ready: bool = False) -> None:
+        """The gate ends well, and the pod goes on."""
+        done = {"terminated": {"exitCode": 0, "finishedAt": utcnow().isoformat()}}
+        await self.set_gate(name, done, ready=ready)
+
+    async def set_gate(self, name: str, state: dict[str, Any], *, ready: bool = False) -> None:
+        raw = await self.pod(name)
+        gate = {"name": "restore-wait", "ready": ready, "restartCount": 0, "image": "x"}
+        conditions = [c for c in raw["status"].get("conditions") or [] if c["type"] != "Ready"] + [
+            {"type": "Ready", "status": "True" if ready else "False"}
+        ]
+        status = {
+            "phase": "Running" if ready else "Pending",
+            "initContainerStatuses": [{**gate, "imageID": "", "state": state}],
+            "conditions": conditions,
+        }
+        await patch_status(self.api, PODS, raw, status)
+
     async def jobs(self) -> list[PodVolumeRestore]:
         found = self.api.list(of(PodVolumeRestore), namespace=self.namespace)
         parsed = [PodVolumeRestore.parse(raw) async for raw in found]
-        return sorted(parsed, key=lambda j: (str(j.metadata.creation_timestamp), j.spec.pod.name))
+        return sorted(parsed, key=lambda j: (j.spec.attempt, str(j.metadata.creation_timestamp)))
 
     async def set_job(self, job: PodVolumeRestore, **status: Any) -> None:
         raw = await self.api.get(of(PodVolumeRestore), job.name, namespace=self.namespace)

@@ -11,6 +11,7 @@ from ararat.api.backup import BackupPhase, BackupSpec, ObjectsResult
 from ararat.api.base import Meta
 from ararat.api.manifest import Coverage, Manifest, ManifestRepository, ManifestVolume
 from ararat.api.nodejob import (
+    Answer,
     BackupSummary,
     ClaimReference,
     JobPhase,
@@ -320,6 +321,7 @@ def job(
     phase: JobPhase = JobPhase.NEW,
     role: Role = Role.FILL,
     follows: str | None = None,
+    answer: Answer | None = None,
     node: str = "node-1",
     created: datetime = NOW,
     progress: Progress | None = None,
@@ -340,6 +342,7 @@ def job(
             snapshot_id="5" * 64,
             role=role,
             follows=follows,
+            answer=answer,
         ),
         status=PodVolumeRestoreStatus(phase=phase, progress=progress or Progress(), **status),
     )

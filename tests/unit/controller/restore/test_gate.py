@@ -67,8 +67,6 @@ def test_the_whole_pod() -> None:
                         "data,uploads",
                         "--no-progress-seconds",
                         "900",
-                        "--on-failure",
-                        "Block",
                     ],
                     "resources": {
                         "requests": {"cpu": "1", "memory": "1Gi"},
@@ -152,10 +150,9 @@ def test_resources(resources: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def test_settings_reach_the_container() -> None:
     pod: dict[str, Any] = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app"}]}}
-    settings = GateSettings(
-        image="i", restore="r", restore_uid="u", pull_policy="Never", on_failure="Start"
-    )
-    add_gate(pod, ["data"], settings)
+    settings = GateSettings(image="i", restore="r", restore_uid="u", pull_policy="Never")
+    add_gate(pod, ["data"], settings, after="p-0")
     gate = pod["spec"]["initContainers"][0]
     assert gate["imagePullPolicy"] == "Never"
-    assert gate["args"][-2:] == ["--on-failure", "Start"]
+    assert gate["args"][4:6] == ["--volumes", "data,ararat-turn"]
+    assert pod["metadata"]["annotations"]["ararat.dev/gate-after"] == "p-0"

@@ -9,7 +9,7 @@ import pytest
 
 from ararat.api import PodVolumeRestore
 from ararat.api.manifest import Coverage, ManifestVolume
-from ararat.api.nodejob import JobPhase, RepositoryReference, Role
+from ararat.api.nodejob import Answer, JobPhase, RepositoryReference, Role
 from controller.restore.data import index
 from controller.restore.gated import read_pods
 from controller.restore.jobs import Decision, build_job, decide
@@ -59,7 +59,8 @@ def shown(decision: Decision) -> dict[str, list[Any]]:
         "create": [
             (p.holder.pod.name, p.role.value, p.follows is not None) for p in decision.create
         ],
-        "promote": [j.name for j in decision.promote],
+        "cancel": [j.name for j in decision.cancel],
+        "let go": [u.id for u in decision.let_go],
         "abandon": [j.name for j in decision.abandon],
         "release": [u.id for u in decision.release],
     }
@@ -140,17 +141,8 @@ UNSCHEDULED = held_pod("web-0", created="2026-11-22T11:57:00Z", node="")
         pytest.param(
             [SECOND],
             [job("j1", pod_name="web-1", phase=JobPhase.FAILED, wrote=True)],
-            {"create": [("web-2", "Follow", False)]},
-            id="pod replaced in the middle: partial data is handed over",
-        ),
-        pytest.param(
-            [SECOND],
-            [
-                job("j1", pod_name="web-1", phase=JobPhase.CANCELLED, wrote=True),
-                job("j2", pod_name="web-2", role=Role.FOLLOW, created=LATER),
-            ],
-            {"promote": ["j2"]},
-            id="handover was interrupted",
+            {"create": [("web-2", "Fill", False)]},
+            id="pod replaced in the middle",
         ),
         pytest.param(
             [SECOND],
@@ -221,7 +213,9 @@ def test_a_fill_on_a_node_that_is_gone_is_abandoned_then_made_again() -> None:
     lost = decided([SECOND], [running], gone_nodes=frozenset({"node-1"}))
     assert shown(lost) == {"abandon": ["j1"]}
     ended = job("j1", pod_name="web-1", phase=JobPhase.CANCELLED, wrote=True)
-    assert shown(decided([SECOND], [ended])) == {"create": [("web-2", "Follow", False)]}
+    again = decided([SECOND], [ended])
+    assert shown(again) == {"create": [("web-2", "Fill", False)]}
+    assert again.create[0].takes_over == "j1"
 
 
 def test_a_job_never_begun_on_a_node_without_agent_is_abandoned() -> None:
@@ -236,19 +230,22 @@ def test_a_retry_takes_over_what_failed() -> None:
     found = units([FIRST, SECOND], [failed])
     assert shown(decide(found, restore=restore())) == {}
     again = decide(found, restore=restore(), retry=True)
-    assert shown(again) == {"create": [("web-1", "Follow", False), ("web-2", "Follow", True)]}
+    assert shown(again) == {"create": [("web-1", "Fill", False), ("web-2", "Follow", True)]}
     assert again.create[1].follows == again.create[0].name
+    assert again.create[0].takes_over == "j1"
     clean = job("j1", pod_name="web-1", phase=JobPhase.FAILED)
     assert shown(decide(units([FIRST], [clean]), restore=restore(), retry=True)) == {
         "create": [("web-1", "Fill", False)]
     }
 
 
-def test_no_job_for_data_that_is_missing() -> None:
+def test_gates_are_told_that_data_is_missing() -> None:
     missing = volume(coverage=Coverage.FAILED)
     found = units([FIRST], volumes=(missing,))
     assert [unit.missing for unit in found] == [True]
-    assert shown(decide(found, restore=restore())) == {}
+    (plan,) = decide(found, restore=restore()).create
+    assert (plan.answer, plan.role) == (Answer.FAILED, Role.ANSWER)
+    assert "the backup has no data for it" in plan.cause
 
 
 def test_nothing_is_written_into_a_claim_that_was_released_by_hand() -> None:
@@ -340,6 +337,8 @@ def test_the_whole_job() -> None:
             },
             "snapshotID": "5" * 64,
             "role": "Fill",
+            "cause": "",
+            "attempt": 0,
             "expectedBytes": 1000,
             "expectedFiles": 10,
             "noProgressSeconds": 900,

@@ -11,7 +11,7 @@ from ararat.api.nodejob import JobPhase, Progress, Role
 from ararat.api.restore import VolumeCounts
 from controller.restore.progress import sum_volumes
 from controller.restore.waiting import why_waiting
-from tests.unit.controller.restore.make import NOW, held_pod, job, live_claim, volume
+from tests.unit.controller.restore.make import NOW, held_pod, job, live_claim, restore, volume
 from tests.unit.controller.restore.test_jobs import units
 
 READY = {"node-1": True}
@@ -152,7 +152,7 @@ def test_one_pod_that_can_move_is_enough() -> None:
 def test_sums_and_texts() -> None:
     half = Progress(bytes_done=500, files_done=5, bytes_per_second=50)
     running = units([held_pod()], [job("j", phase=JobPhase.IN_PROGRESS, progress=half)])
-    volumes = sum_volumes(running, overdue={})
+    volumes = sum_volumes(running, restore=restore(), overdue={})
     assert volumes.counts == VolumeCounts(total=1, text="0 of 1 filled")
     assert volumes.progress == Progress(
         total_bytes=1000,
@@ -200,7 +200,7 @@ def test_when_it_is_over(
     is_open: tuple[str, ...],
     reasons: list[str],
 ) -> None:
-    volumes = sum_volumes(units(pods, jobs), overdue={})
+    volumes = sum_volumes(units(pods, jobs), restore=restore(), overdue={})
     assert volumes.open == is_open
     assert [failure.reason for failure in volumes.failures] == reasons
 
@@ -208,7 +208,7 @@ def test_when_it_is_over(
 def test_a_failed_backup_of_a_volume_is_a_failure_here() -> None:
 
     missing = volume(coverage=Coverage.FAILED, message="not readable")
-    volumes = sum_volumes(units([held_pod()], volumes=(missing,)), overdue={})
+    volumes = sum_volumes(units([held_pod()], volumes=(missing,)), restore=restore(), overdue={})
     assert volumes.settled
     assert [f.reason for f in volumes.failures] == ["NoDataInBackup"]
     assert volumes.counts.text == "0 of 1 filled, 1 failed"

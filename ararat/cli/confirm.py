@@ -1,0 +1,19 @@
+"""Asks before something that cannot be taken back."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ararat.cli import session
+
+
+def confirm(question: str, *, yes: bool, about: str) -> None:
+    """Shows ``about`` and asks; aborts unless the answer is yes. ``yes``: nobody is asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody can be asked here: say --yes")
+    session.note(about)
+    typer.confirm(question, abort=True, err=True)
