@@ -1,0 +1,191 @@
+"""Pods of every kind of owner come back on their data, also when they are replaced on the way.
+
+One namespace, one backup, one restore; an operator of the test's own makes pods with new names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from tests.e2e.conftest import Ground, Namespaces, delete_namespace
+from tests.e2e.support import kinds
+from tests.e2e.support.podwatch import watch_pods
+from tests.e2e.support.tools import CommandFailed, Object, Tools
+from tests.e2e.support.waiting import eventually
+from tests.e2e.support.walks import Walk, same, walk
+from tests.e2e.support.workload import records
+
+#: Pods by app, and the claims of their data.
+_EXPECTED = {"web": 3, "shared": 3, "agents": 2, "bare": 1, "operated": 1}
+_CLAIMS = ("data-web-0", "data-web-1", "data-web-2", "shared", "agents", "one", "operated")
+
+
+def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespaces) -> None:
+    name = namespaces.new("kinds")
+    backup, restore = f"{name}-kept", f"{name}-back"
+    tools.apply([kinds.definition()])
+    tools.kubectl("wait", "--for=condition=Established", f"crd/databases.{kinds.GROUP}")
+    tools.kubectl("create", "namespace", name)
+    try:
+        with _operator(tools, name, installed.image):
+            _install(tools, name, installed.image)
+            before = _walks(tools, name)
+            what = ("--include-namespaces", name, "--include-cluster-resources", "false")
+            tools.ararat("backup", "create", backup, *what, "--wait")
+
+            listed = tools.ararat("backup", "ls", backup, f"{name}/shared").stdout
+            assert " f7" in listed
+            one = tools.ararat("backup", "cat", backup, f"{name}/shared", "f7")
+            assert one.stdout == "7\n"
+
+            delete_namespace(tools, name)
+            with watch_pods(tools, name) as history, _interference(tools, name) as deleted:
+                tools.ararat("restore", "create", restore, "--from-backup", backup, "--wait")
+                _wait_until_running(tools, name)
+            _prove_equal(tools, name, before)
+        assert deleted, "no pod was replaced on the way"
+        filled = {*_CLAIMS, "two"}
+        assert history.violations(gated=filled) == []
+        _prove_other_kinds(tools, name)
+        found = tools.get("restores.ararat.dev", restore, namespace=tools.namespace)
+        assert found is not None
+        assert found["status"]["volumes"]["text"] == "9 of 9 filled"
+        left = tools.get("namespace", name)
+        assert left is not None
+        assert "ararat.dev/restoring" not in left["metadata"]["labels"]
+    finally:
+        tools.kubectl("delete", "crd", f"databases.{kinds.GROUP}", "--wait=false")
+
+
+def _install(tools: Tools, name: str, image: str) -> None:
+    documents = [*kinds.everything(image), kinds.instance("db")]
+    for document in documents:
+        document["metadata"]["namespace"] = name
+    tools.apply(documents)
+    _wait_until_running(tools, name)
+    tools.kubectl("wait", "--for=condition=Complete", "job/once", "-n", name)
+    tools.kubectl("delete", "configmap", kinds.FIRST, "-n", name)
+
+
+def _running(tools: Tools, name: str) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for pod in tools.items("pods", namespace=name, selector="app"):
+        conditions = pod.get("status", {}).get("conditions", [])
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        if ready and "deletionTimestamp" not in pod["metadata"]:
+            found.setdefault(pod["metadata"]["labels"]["app"], []).append(pod)
+    return found
+
+
+def _wait_until_running(tools: Tools, name: str) -> None:
+    def all_there() -> bool:
+        found = _running(tools, name)
+        return all(len(found.get(app, ())) == count for app, count in _EXPECTED.items())
+
+    eventually(
+        all_there,
+        what=f"{_EXPECTED} in {name}",
+        timeout=240,
+        interval=1.0,
+        seen=lambda: tools.kubectl("get", "pods", "-n", name, "-o", "wide"),
+    )
+
+
+def _walks(tools: Tools, name: str) -> dict[str, Walk]:
+    """By claim, and of the volumes of the bare pod by their own names."""
+    found: dict[str, Walk] = {}
+    for app, pods in _running(tools, name).items():
+        for pod in pods:
+            pod_name = pod["metadata"]["name"]
+            key = f"data-{pod_name}" if app == "web" else {"bare": "one"}.get(app, app)
+            if key not in found:
+                found[key] = walk(tools, namespace=name, pod=pod_name, directory="/data")
+    for directory in ("two", "scratch"):
+        found[directory] = walk(tools, namespace=name, pod="bare", directory=f"/{directory}")
+    return found
+
+
+def _prove_equal(tools: Tools, name: str, before: dict[str, Walk]) -> None:
+    after = _walks(tools, name)
+    assert set(after) == set(before) == {*_CLAIMS, "two", "scratch"}
+    for key, walked in before.items():
+        same(walked, after[key])
+    for pods in _running(tools, name).values():
+        for pod in pods:
+            kept = records(tools, namespace=name, pod=pod["metadata"]["name"])
+            assert [start["empty"] for start in kept.starts] == [False], pod["metadata"]["name"]
+
+
+def _prove_other_kinds(tools: Tools, name: str) -> None:
+    """Jobs are not run again; what was not backed up is empty; the rest is as it was."""
+    assert tools.items("pods", namespace=name, selector="app in (once, nightly)") == []
+    assert tools.get("cronjobs", "nightly", namespace=name) is not None
+    assert tools.get("resourcequotas", "quota", namespace=name) is not None
+    assert tools.get("limitranges", "limits", namespace=name) is not None
+    database = tools.get(f"databases.{kinds.GROUP}", "db", namespace=name)
+    assert database is not None
+    assert database["spec"] == {"size": 3}
+    assert tools.exec(name, "bare", ["ls", "/left"]).strip() == ""
+
+
+@contextlib.contextmanager
+def _operator(tools: Tools, name: str, image: str) -> Iterator[None]:
+    """Keeps one pod for each Database, under a new name each time."""
+
+    def look() -> None:
+        owner = tools.get(f"databases.{kinds.GROUP}", "db", namespace=name)
+        if owner is None or "deletionTimestamp" in owner["metadata"]:
+            return
+        pods = tools.items("pods", namespace=name, selector="app=operated")
+        if any("deletionTimestamp" not in pod["metadata"] for pod in pods):
+            return
+        pod = kinds.operated(image, f"operated-{secrets.token_hex(2)}", owner)
+        pod["metadata"]["namespace"] = name
+        tools.apply([pod])
+
+    with _repeating(look):
+        yield
+
+
+@contextlib.contextmanager
+def _interference(tools: Tools, name: str) -> Iterator[list[str]]:
+    """Deletes one pod of each owner as soon as it stands at its gate; yields their names."""
+    deleted: list[str] = []
+    apps = {"web", "shared", "agents", "operated"}
+
+    def look() -> None:
+        for pod in tools.items("pods", namespace=name, selector="app"):
+            app = pod["metadata"]["labels"]["app"]
+            statuses = pod.get("status", {}).get("initContainerStatuses") or []
+            if app in apps and any("running" in status["state"] for status in statuses):
+                apps.discard(app)
+                deleted.append(pod["metadata"]["name"])
+                where = ("-n", name, "--wait=false")
+                tools.kubectl("delete", "pod", pod["metadata"]["name"], *where)
+
+    with _repeating(look):
+        yield deleted
+
+
+@contextlib.contextmanager
+def _repeating(look: Callable[[], None]) -> Iterator[None]:
+    """Looks again and again in a thread; refusals (a namespace going away, a webhook) pass."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            with contextlib.suppress(CommandFailed):
+                look()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=60)
