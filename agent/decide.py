@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
-from ararat.api.nodejob import JobPhase, PodReference, Role
+from ararat.api.nodejob import JobPhase, PodReference, RestoreMode, Role
 from ararat.gate import gate_passed, gate_restarts, gate_running, gate_trouble, is_gated
 
 #: How long a pod may be unknown to this node before its job fails: watches are independent.
@@ -97,6 +97,8 @@ def next_step(
         return _answer_step(job, name, pod)
     if job.spec.role is Role.FOLLOW:
         return _follow_step(job, leader, lost=leader_lost)
+    if job.spec.mode is RestoreMode.IN_PLACE:
+        return _backup_step(name, pod)  # all it takes is a pod that runs
     return _fill_step(name, pod)
 
 
@@ -114,7 +116,8 @@ def must_stop(job: NodeJob | None, pod: Pod | None) -> Stop | None:
         return Stop.POD_TERMINATING
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return Stop.POD_ENDED
-    if isinstance(job, PodVolumeRestore) and gate_passed(pod):
+    in_new_pod = isinstance(job, PodVolumeRestore) and job.spec.mode is RestoreMode.NEW_POD
+    if in_new_pod and gate_passed(pod):
         return Stop.GATE_OPEN
     return None
 

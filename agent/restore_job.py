@@ -76,7 +76,7 @@ async def fill(
             remark = check(
                 result,
                 fstype=volume.mount.fstype,
-                free=await limited(_free_bytes, volume.fd),
+                free=await limited(free_bytes, volume.fd),
                 needed=spec.expected_bytes,
             )
             remarks += [remark] if remark else []
@@ -89,7 +89,7 @@ async def fill(
             remark = check_root(unlike, fstype=volume.mount.fstype)
             remarks += [remark] if remark else []
         run.meter.touch()
-        await limited(_flush, volume.fd)
+        await limited(flush, volume.fd)
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
     return finished_status(result, remarks)
@@ -106,6 +106,19 @@ async def _restore(
 ) -> RestoreResult:
     assert job.spec.snapshot_id is not None
 
+    access = Access.READ_ONLY if job.spec.repository.read_only else Access.APPEND_ONLY
+    async with repository_opened(context, job, access=access) as restic:
+        _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
+        await mark_written()
+        request = RestoreRequest(
+            snapshot_id=job.spec.snapshot_id, target=volume.fd, replace=replace
+        )
+        return await restic.restore(request, on_progress=reporter(job, run))
+
+
+def reporter(job: PodVolumeRestore, run: Run) -> Callable[[RestoreProgress], None]:
+    """restic's progress to the job's meter."""
+
     def report(progress: RestoreProgress) -> None:
         run.meter.update(
             bytes_done=progress.bytes_done,
@@ -114,14 +127,7 @@ async def _restore(
             total_files=progress.total_files or job.spec.expected_files,
         )
 
-    access = Access.READ_ONLY if job.spec.repository.read_only else Access.APPEND_ONLY
-    async with repository_opened(context, job, access=access) as restic:
-        _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
-        await mark_written()
-        request = RestoreRequest(
-            snapshot_id=job.spec.snapshot_id, target=volume.fd, replace=replace
-        )
-        return await restic.restore(request, on_progress=report)
+    return report
 
 
 def _refuse_content(volume: OpenVolume) -> None:
@@ -133,12 +139,12 @@ def _refuse_content(volume: OpenVolume) -> None:
         )
 
 
-def _free_bytes(fd: int) -> int:
+def free_bytes(fd: int) -> int:
     info = os.fstatvfs(fd)
     return info.f_bavail * info.f_frsize
 
 
-def _flush(fd: int) -> None:
+def flush(fd: int) -> None:
     """The volume's file system to its disk: Completed must survive the node's power."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(fd) != 0:

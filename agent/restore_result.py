@@ -40,10 +40,15 @@ class FilesNotRestored(AraratError):
         self.status = status
 
 
-def check(result: RestoreResult, *, fstype: str, free: int, needed: int) -> str | None:
-    """Raises unless restic wrote all that it meant to write; a remark on what cannot be kept."""
+def check(
+    result: RestoreResult, *, fstype: str, free: int, needed: int, in_place: bool = False
+) -> str | None:
+    """Raises unless restic wrote all that it meant to write; a remark on what cannot be kept.
+
+    ``in_place``: over what was there, where restic also counts directories on the way.
+    """
     if not result.failed_count:
-        _refuse_missing(result)
+        _refuse_missing(result, at_least=in_place)
         return None
     first = result.failed[0] if result.failed else PathError("?", "no cause given")
     if any("no space left" in error.message.lower() for error in result.failed):
@@ -72,9 +77,9 @@ def check_root(unlike: list[str], *, fstype: str) -> str | None:
     raise AraratError(what, reason="RootNotRestored")
 
 
-def _refuse_missing(result: RestoreResult) -> None:
+def _refuse_missing(result: RestoreResult, *, at_least: bool) -> None:
     done = result.files_restored + result.files_skipped
-    if done != result.files_total:
+    if done < result.files_total or (done > result.files_total and not at_least):
         raise FilesNotRestored(
             f"restic restored {done:,} of {result.files_total:,} files and named no cause.",
             status=_failures(result),

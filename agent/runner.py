@@ -22,13 +22,14 @@ import structlog
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from ararat.api.base import utcnow
-from ararat.api.nodejob import JobPhase, NodeJobStatus
+from ararat.api.nodejob import JobPhase, NodeJobStatus, RestoreMode
 from ararat.errors import AraratError
 
 from . import attempts
 from .backup_job import back_up
 from .context import AgentContext, Run
 from .decide import Stop
+from .in_place_job import restore_in_place
 from .progress import ProgressMeter
 from .queue import JobKind
 from .record import JobLost, JobRecord
@@ -174,6 +175,10 @@ class JobRun:
         job = self.record.job
         if isinstance(job, PodVolumeBackup):
             return await back_up(self.context, job, self._pod, self._run)
+        if job.spec.mode is RestoreMode.IN_PLACE:
+            return await restore_in_place(
+                self.context, job, self._pod, self._run, mark_written=self._mark_written
+            )
         return await fill(self.context, job, self._pod, self._run, mark_written=self._mark_written)
 
     async def _mark_written(self) -> None:

@@ -180,6 +180,11 @@ class Answer(StrEnum):
     FAILED = "Failed"
 
 
+class RestoreMode(StrEnum):
+    NEW_POD = "NewPod"
+    IN_PLACE = "InPlace"
+
+
 class PodVolumeRestoreSpec(Model):
     restore: str = Field(description="Restore it belongs to.")
     restore_uid: str = Field(description="UID of that Restore.")
@@ -206,6 +211,15 @@ class PodVolumeRestoreSpec(Model):
         "keeps it closed.",
     )
     cause: str = Field(default="", description="For Answer: what the gate says about it.")
+    mode: RestoreMode = Field(
+        default=RestoreMode.NEW_POD,
+        description="NewPod: into the empty volume of a pod that stands at its gate. InPlace: over "
+        "what is in the volume of a pod that runs.",
+    )
+    paths: list[str] = Field(default=[], description="InPlace: only these; empty is everything.")
+    delete_extra: bool = Field(
+        default=False, description="InPlace: remove what the snapshot does not have."
+    )
     takes_over: str | None = Field(
         default=None,
         description="For Fill: an earlier job of this restore whose partial data it replaces.",

@@ -15,6 +15,7 @@ from .nodejob import Progress
 
 class RestoreVolumesMode(StrEnum):
     NEW_POD = "NewPod"
+    IN_PLACE = "InPlace"
     NONE = "None"
 
 
@@ -26,7 +27,21 @@ class ExistingResourcePolicy(StrEnum):
 class RestoreVolumes(Model):
     mode: RestoreVolumesMode = Field(
         default=RestoreVolumesMode.NEW_POD,
-        description="NewPod: into the new volumes of restored pods. None: objects only.",
+        description="NewPod: into the new volumes of restored pods. InPlace: into claims that "
+        "exist, through pods that run; no objects. None: objects only.",
+    )
+    include: list[str] = Field(
+        default=[],
+        description="InPlace: claims as `namespace/claim`, named as in the backup; may be globs. "
+        "Empty: every claim that the backup has data for.",
+    )
+    paths: list[str] = Field(
+        default=[],
+        description="InPlace: only these files and directories, from the volume's root.",
+    )
+    delete_extra: bool = Field(
+        default=False,
+        description="InPlace: remove what the backup does not have (within `paths`).",
     )
     allow_missing: bool = Field(
         default=False,

@@ -25,6 +25,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the restore."
 Mapping = list[str] | None
 
 
+class VolumesMode(StrEnum):
+    NEW_POD = "new-pod"
+    IN_PLACE = "in-place"
+    NONE = "none"
+
+
 class ExistingPolicy(StrEnum):
     NONE = "none"
     UPDATE = "update"
@@ -107,6 +113,36 @@ def create(
             "--allow-missing", help="Let pods start on volumes whose data the backup does not have."
         ),
     ] = False,
+    volumes: Annotated[
+        VolumesMode,
+        typer.Option(
+            "--volumes",
+            help="new-pod fills the volumes of restored pods, in-place writes into claims that "
+            "exist and restores no objects, none restores objects only.",
+        ),
+    ] = VolumesMode.NEW_POD,
+    include: Annotated[
+        Mapping,
+        typer.Option(
+            "--include",
+            help="In place: only this claim, as named in the backup; comma list, may be repeated.",
+            metavar="NAMESPACE/CLAIM",
+        ),
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--path",
+            help="In place: only this file or directory of the volume; may be repeated.",
+        ),
+    ] = None,
+    delete_extra: Annotated[
+        bool,
+        typer.Option(
+            "--delete-extra", help="In place: remove what the backup does not have there."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: options.Wait = False,
     dry_run: Annotated[
         bool,
@@ -138,6 +174,12 @@ def create(
       ararat restore create --from-backup mybackup --existing-resource-policy update
 
     \b
+    Data only, into the claim of a running pod:
+      ararat restore create --from-backup mybackup --volumes in-place --include wp/data
+      ararat restore create --from-backup mybackup --volumes in-place --include wp/data \\
+        --path uploads/2026 --delete-extra
+
+    \b
     With --wait the exit code is
       0 Completed   3 PartiallyFailed   1 Failed or Cancelled
     """
@@ -147,6 +189,14 @@ def create(
     from ararat.cli.follow import RESTORE
 
     parse.object_name(from_backup, kind="backup")
+    in_place = volumes is VolumesMode.IN_PLACE
+    if not in_place and (include or path or delete_extra):
+        raise typer.BadParameter(
+            "--include, --path and --delete-extra go with --volumes in-place; to choose namespaces "
+            "say --include-namespaces"
+        )
+    if in_place and dry_run:
+        raise typer.BadParameter("--dry-run plans objects; a restore in place restores none")
     name = name or parse.derived_restore_name(from_backup, utcnow(), dry_run=dry_run)
     spec = RestoreSpec(
         **runs.selection(
@@ -167,7 +217,14 @@ def create(
         resource_modifiers=resource_modifiers
         and parse.object_name(resource_modifiers, kind="ConfigMap"),
         preserve_node_ports=preserve_node_ports,
-        volumes=RestoreVolumes(allow_missing=allow_missing, reuse=reuse_volumes),
+        volumes=RestoreVolumes(
+            mode=_MODES[volumes.value],
+            include=parse.words(include or ()),
+            paths=path or [],
+            delete_extra=delete_extra,
+            allow_missing=allow_missing,
+            reuse=reuse_volumes,
+        ),
         dry_run=dry_run,
     )
     meta = Meta(name=parse.object_name(name, kind="restore"), namespace=settings.namespace)
@@ -178,6 +235,8 @@ def create(
     if dry_run:
         _print_plan(settings, restore, form)
         return
+    if in_place:
+        _ask_in_place(restore, yes=yes)
     runs.make(settings, RESTORE, restore, check=_check, summary=_summary, wait=wait, form=form)
 
 
@@ -277,6 +336,21 @@ def retry(settings: Settings, name: Name) -> None:
       ararat restore retry myrestore
     """
     runs.retry(settings, name)
+
+
+_MODES = {"new-pod": "NewPod", "in-place": "InPlace", "none": "None"}
+
+
+def _ask_in_place(restore: Restore, *, yes: bool) -> None:
+    from ararat.cli.confirm import confirm
+
+    wanted = restore.spec.volumes
+    where = ", ".join(wanted.include) or "every claim that the backup has data for"
+    what = ", ".join(wanted.paths) or "everything"
+    about = f"{what} in {where} becomes what it was in backup {restore.spec.backup}, while pods run"
+    if wanted.delete_extra:
+        about += "; what the backup does not have there is REMOVED"
+    confirm("Write into it?", yes=yes, about=about)
 
 
 def _print_plan(settings: Settings, restore: Restore, form: Output) -> None:

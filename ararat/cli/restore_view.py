@@ -99,11 +99,21 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         ("Modifiers", f"ConfigMap {spec.resource_modifiers}" if spec.resource_modifiers else None),
         ("Existing objects", "updated" if spec.existing_resource_policy == "Update" else None),
         ("Old disks", "attached again" if spec.volumes.reuse else None),
-        ("Volumes", "objects only" if spec.volumes.mode == "None" else "into new pods"),
+        ("Volumes", _where(spec)),
         ("Missing data", "pods start all the same" if spec.volumes.allow_missing else None),
         ("Released", _released(spec)),
         ("On failure", f"pods {'stay held' if spec.gate.on_failure == 'Block' else 'start'}"),
     ]
+
+
+def _where(spec: RestoreSpec) -> str:
+    volumes = spec.volumes
+    if volumes.mode == "None":
+        return "objects only"
+    if volumes.mode == "NewPod":
+        return "into new pods"
+    parts = ["in place", *volumes.include, *volumes.paths]
+    return ", ".join([*parts, "the rest is removed"] if volumes.delete_extra else parts)
 
 
 def _released(spec: RestoreSpec) -> str | None:

@@ -65,7 +65,7 @@ async def step(
         for unit in units
         if (cause := why_waiting(unit, agents=agents, now=now, warnings=events)) is not None
     ]
-    return Filling(units, waiting, _overdue(look, units, waiting))
+    return Filling(units, waiting, overdue(look, units, waiting))
 
 
 async def made_claims(look: Look) -> list[Object]:
@@ -222,7 +222,7 @@ async def _abandon(look: Look, job: PodVolumeRestore) -> None:
     look.log.warning("node job abandoned", job=job.name, message=message)
 
 
-def _overdue(
+def overdue(
     look: Look, units: Sequence[Unit], waiting: Sequence[Failure]
 ) -> dict[tuple[str, ...], Failure]:
     """Units that nothing has happened to for the restore's deadline."""

@@ -31,9 +31,10 @@ from ararat.api.nodejob import (
     PodVolumeRestoreSpec,
     PodVolumeRestoreStatus,
     RepositoryReference,
+    RestoreMode,
     Role,
 )
-from ararat.api.restore import OnFailure, ReleaseAction
+from ararat.api.restore import OnFailure, ReleaseAction, RestoreVolumesMode
 from ararat.human import size
 
 from .data import VolumeData, Want
@@ -118,7 +119,7 @@ def decide(
                 continue
             if _needs_follow(holder, unit, leader):
                 decision.create.append(
-                    _plan(restore, unit, holder, role=Role.FOLLOW, follows=leader)
+                    plan_job(restore, unit, holder, role=Role.FOLLOW, follows=leader)
                 )
     return decision
 
@@ -173,7 +174,7 @@ def _answer(unit: Unit, answer: Answer, cause: str, restore: Restore, decision: 
         if not holder.pod.node or (own and own[-1].spec.answer is answer):
             continue
         decision.create.append(
-            _plan(restore, unit, holder, role=Role.ANSWER, answer=answer, cause=cause)
+            plan_job(restore, unit, holder, role=Role.ANSWER, answer=answer, cause=cause)
         )
 
 
@@ -201,7 +202,7 @@ def _leader(
         own = unit.jobs_of(holder)
         # A Follow of the former leader still has its say in the pod's gate; it ends in a moment.
         if holder.pod.node and all(job.status.phase.terminal for job in own):
-            plan = _plan(restore, unit, holder, role=Role.FILL, takes_over=_partial(unit))
+            plan = plan_job(restore, unit, holder, role=Role.FILL, takes_over=_partial(unit))
             decision.create.append(plan)
             return plan.name
     return None
@@ -241,7 +242,8 @@ def _partial(unit: Unit) -> str | None:
     return wrote[-1] if wrote else None
 
 
-def _plan(restore: Restore, unit: Unit, holder: PodVolume, **more: Any) -> JobPlan:
+def plan_job(restore: Restore, unit: Unit, holder: PodVolume, **more: Any) -> JobPlan:
+    """A job for this pod and volume; its name is derived."""
     attempt = len(unit.jobs_of(holder))
     name = naming.object_name(
         restore.name,
@@ -263,7 +265,7 @@ def plan_turn(restore: Restore, pod: GatedPod, *, cause: str) -> JobPlan:
         key=("turn", pod.uid),
         data=VolumeData(Want.FILL, volume),
     )
-    return _plan(
+    return plan_job(
         restore,
         unit,
         PodVolume(pod, gate.TURN),
@@ -278,7 +280,8 @@ def build_job(
 ) -> dict[str, Any]:
     """The PodVolumeRestore to create."""
     unit, pod = plan.unit, plan.holder.pod
-    volume = unit.data.volume
+    volume, wanted = unit.data.volume, restore.spec.volumes
+    in_place = wanted.mode is RestoreVolumesMode.IN_PLACE
     job = PodVolumeRestore(
         metadata=Meta(
             name=plan.name,
@@ -301,6 +304,9 @@ def build_job(
             root=None if plan.answer else volume.root,
             role=plan.role,
             follows=plan.follows,
+            mode=RestoreMode.IN_PLACE if in_place else RestoreMode.NEW_POD,
+            paths=wanted.paths if in_place else [],
+            delete_extra=in_place and wanted.delete_extra,
             takes_over=plan.takes_over,
             answer=plan.answer,
             cause=plan.cause,

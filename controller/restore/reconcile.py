@@ -26,14 +26,14 @@ from ararat.api.backup import Failure
 from ararat.api.base import utcnow
 from ararat.api.names import GATE_RESTORE
 from ararat.api.restore import ReleaseAction, RestorePhase, VolumeCounts
-from ararat.errors import AraratError, Retryable
+from ararat.errors import AraratError, InvalidSpec, Retryable
 from ararat.human import plural
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.status import patch_status
 from controller.context import Context
 from controller.location.open import OpenLocation, first_error
 
-from . import results, source
+from . import in_place, results, source
 from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
 from .dry_run import dry_run
@@ -129,6 +129,8 @@ class RestoreReconciler:
             return await self._cancel(look)
         await release_named(look)  # before anything that needs the location
         location = await load(look)
+        if look.restore.spec.dry_run and look.in_place:
+            raise InvalidSpec("a restore in place has no plan of objects to show: leave dryRun out")
         if look.restore.spec.dry_run:
             await dry_run(look, location)
             return None
@@ -155,13 +157,18 @@ class RestoreReconciler:
             await self._say(look, reason="NamespaceTerminating", message=blocked, waiting=[waiting])
             return _TERMINATING_PAUSE
         await self._say(look, reason="Reading", message="reading the backup", waiting=[])
-        await plan(look, location)  # whatever is wrong with it is said before anything is touched
+        # Whatever is wrong with it is said before anything is touched.
+        if look.in_place:
+            in_place.wanted_claims(look.restore, look.memory.data, look.memory.sources)
+        else:
+            await plan(look, location)
         await look.set_finalizer(present=True)
         conditions = look.condition(PROGRESSING, holds=True, reason="Started")
         await look.patch(
             {
                 "phase": RestorePhase.IN_PROGRESS.value,
                 "startTime": utcnow().isoformat(),
+                "objectsDone": look.in_place,
                 "message": None,
                 "conditions": [condition.to_dict() for condition in conditions],
             }
@@ -178,7 +185,7 @@ class RestoreReconciler:
         look.memory.last_step = now
         await results.recall(look, location)
         retry = look.retry_asked
-        filling = await step(look, location, retry=retry)
+        filling = await self._step(look, location, retry=retry)
         look.memory.step_seconds = time.monotonic() - now
         if retry:
             # The jobs of the new attempt exist; the next look finds them.
@@ -188,7 +195,7 @@ class RestoreReconciler:
         volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         if volumes.settled:
             # Pods that were made a moment ago may not be in the cache yet.
-            filling = await step(look, location, fresh=True)
+            filling = await self._step(look, location, fresh=True)
             volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         await tell_pods(look, filling, volumes)
         if volumes.settled:
@@ -196,6 +203,13 @@ class RestoreReconciler:
             return _KEEP_JOBS_SECONDS
         await self._show(look, filling, volumes)
         return _IDLE_SECONDS
+
+    async def _step(
+        self, look: Look, location: OpenLocation, *, retry: bool = False, fresh: bool = False
+    ) -> Filling:
+        if look.in_place:
+            return await in_place.step(look, location, retry=retry)
+        return await step(look, location, retry=retry, fresh=fresh)
 
     async def _show(self, look: Look, filling: Filling, volumes: Volumes) -> None:
         waiting = list(filling.waiting)

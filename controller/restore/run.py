@@ -11,7 +11,7 @@ from ararat.api.backup import Failure
 from ararat.api.base import Condition, ConditionStatus, utcnow, with_condition
 from ararat.api.manifest import Manifest
 from ararat.api.names import FINALIZER, RETRY
-from ararat.api.restore import RestorePhase
+from ararat.api.restore import RestorePhase, RestoreVolumesMode
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from ararat.naming import label_value
@@ -74,6 +74,11 @@ class Look:
     @property
     def cancelled(self) -> bool:
         return is_cancelled(self.raw)
+
+    @property
+    def in_place(self) -> bool:
+        """Data only, into claims that exist."""
+        return self.restore.spec.volumes.mode is RestoreVolumesMode.IN_PLACE
 
     @property
     def own_namespaces(self) -> frozenset[str]:

@@ -165,7 +165,25 @@ def test_restore_flags(capsys):
     assert spec["preserveNodePorts"] is True
     assert spec["namespaceMapping"] == {"wp": "wp-copy", "x": "y"}
     assert spec["storageClassMapping"] == {"gp2": "fast"}
-    assert spec["volumes"] == {"mode": "NewPod", "allowMissing": True, "reuse": True}
+    assert spec["volumes"] == {
+        "mode": "NewPod",
+        "allowMissing": True,
+        "reuse": True,
+        "deleteExtra": False,
+    }
+
+
+def test_restore_in_place_flags(capsys):
+    words = ("--volumes", "in-place", "--include", "wp/data,wp/more", "--path", "a b", "--yes")
+    spec = dry_run(capsys, "restore", "create", "--from-backup", "b", *words, "--delete-extra")
+    assert spec["spec"]["volumes"] == {
+        "mode": "InPlace",
+        "include": ["wp/data", "wp/more"],
+        "paths": ["a b"],
+        "deleteExtra": True,
+        "allowMissing": False,
+        "reuse": False,
+    }
 
 
 def test_location_flags(capsys, tmp_path):

@@ -1,0 +1,113 @@
+"""The body of a PodVolumeRestore in place: a snapshot goes over what is in a volume in use.
+
+Problem: the pod runs. It sees files change under it, which its user asked for; but it may also swap
+directories for links while restic writes as root.
+Decision: restic is confined to the volume by Landlock, and where the kernel cannot do that nothing
+is written at all (docs/security.md says what Landlock does not cover). Files are compared and only
+what differs is written; what the snapshot does not have stays, unless its removal was asked for.
+With paths, nothing outside them is touched, the root directory's metadata included.
+Limits: an application that has files open goes on with what it had read. No locks of its are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from ararat.api import PodVolumeRestore
+from ararat.errors import InvalidSpec, NotFound
+from ararat.restic.models import Access, Confinement, RestoreRequest, RestoreResult
+
+from .context import AgentContext, Run, find_volume
+from .mounted import confirmed, limited, volume_opened
+from .repository import repository_opened
+from .restore_job import flush, free_bytes, reporter
+from .restore_result import check, check_root, finished_status
+from .rootmeta import apply, capture, differences
+
+_log = structlog.get_logger(__name__)
+_SPECIAL = re.compile(r"([*?\[\]\\])")
+
+
+async def restore_in_place(
+    context: AgentContext,
+    job: PodVolumeRestore,
+    pod: Mapping[str, Any],
+    run: Run,
+    *,
+    mark_written: Callable[[], Awaitable[None]],
+) -> dict[str, Any]:
+    """The status of the finished job. Raises AraratError, NotConfinable among them."""
+    spec = job.spec
+    if spec.snapshot_id is None:
+        return _nothing_stored(job)
+    source = await find_volume(
+        context.api, pod, reference=spec.pod, volume=spec.volume, claim=spec.claim
+    )
+    async with volume_opened(
+        context.config.kubelet_dir,
+        spec.pod.uid,
+        source,
+        wait_seconds=context.config.mount_wait_seconds,
+        waiting=run.say,
+    ) as volume:
+        access = Access.READ_ONLY if spec.repository.read_only else Access.APPEND_ONLY
+        async with repository_opened(context, job, access=access) as restic:
+            _log.info("restore.in_place", path=str(volume.path), paths=spec.paths)
+            await mark_written()
+            request = RestoreRequest(
+                snapshot_id=spec.snapshot_id,
+                target=volume.fd,
+                sparse=False,
+                replace=spec.delete_extra,
+                include=tuple(pattern(path) for path in spec.paths),
+                confinement=Confinement.REQUIRED,
+            )
+            result = await restic.restore(request, on_progress=reporter(job, run))
+        seen = result.files_total + result.files_restored + result.files_skipped
+        if spec.paths and not seen:
+            raise NotFound(
+                f"the backup of the volume has no {', '.join(spec.paths)}: nothing was changed",
+                reason="PathNotInBackup",
+            )
+        remark = check(
+            result,
+            fstype=volume.mount.fstype,
+            free=await limited(free_bytes, volume.fd),
+            needed=spec.expected_bytes,
+            in_place=True,
+        )
+        remarks = [remark] if remark else []
+        if spec.root is not None and not spec.paths:
+            refused = await limited(apply, volume.fd, spec.root)
+            found = await limited(capture, volume.fd)
+            unlike = refused or differences(spec.root, found)
+            remark = check_root(unlike, fstype=volume.mount.fstype)
+            remarks += [remark] if remark else []
+        run.meter.touch()
+        await limited(flush, volume.fd)
+        await confirmed(volume)
+    run.bytes_read = result.bytes_restored
+    return finished_status(result, remarks)
+
+
+def pattern(path: str) -> str:
+    """restic's pattern for exactly this path and what is below it. Raises InvalidSpec."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise InvalidSpec(f"{path!r} is no path within the volume")
+    return "/" + _SPECIAL.sub(r"\\\1", "/".join(parts))
+
+
+def _nothing_stored(job: PodVolumeRestore) -> dict[str, Any]:
+    """The volume was empty when it was backed up."""
+    if job.spec.delete_extra or job.spec.paths:
+        raise InvalidSpec(
+            "the volume was empty when it was backed up: there is nothing to restore, and nothing "
+            "is removed",
+            reason="EmptyInBackup",
+        )
+    return finished_status(RestoreResult(), ["the volume was empty when it was backed up"])
