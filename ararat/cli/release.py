@@ -16,6 +16,8 @@ from ararat.gate import TURN, gate_passed
 from ararat.kube import KubeApi, of
 from ararat.kube.resources import PODS, PVCS
 
+_UNKNOWN = "nothing was restored into it yet"
+
 
 @dataclass(frozen=True)
 class HeldBack:
@@ -36,19 +38,22 @@ async def held_back(api: KubeApi, settings: Settings, name: str) -> HeldBack:
     ]
     known = _states(jobs)
     found = {
-        volume: known.get(volume, "nothing was restored into it yet")
+        volume: known.get(volume, _UNKNOWN)
         for claim in [claim async for claim in api.list(PVCS, labels=labels)]
         if _annotation(claim, names.RESTORE_PENDING) == restore.uid
         for volume in (f"{claim['metadata']['namespace']}/{claim['metadata']['name']}",)
     }
     filled = {_volume(job) for job in jobs if _fills(job, JobPhase.COMPLETED)}
     async for pod in api.list(PODS, labels=labels):
+        turn = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}/{TURN}"
+        if _annotation(pod, names.GATE_AFTER) and not gate_passed(pod):
+            found[turn] = f"waits for pod {_annotation(pod, names.GATE_AFTER)} to be ready"
         for volume in _own_volumes(pod):
             if volume not in filled:
-                found[volume] = known.get(volume, "nothing was restored into it yet")
+                found[volume] = known.get(volume, _UNKNOWN)
     if not found:
         why = "every volume is filled" if restore.status.phase is RestorePhase.COMPLETED else ""
-        raise InvalidSpec(f"restore {name} holds no volume back" + (f": {why}" if why else ""))
+        raise InvalidSpec(f"restore {name} holds nothing back" + (f": {why}" if why else ""))
     return HeldBack(restore, dict(sorted(found.items())))
 
 

@@ -18,12 +18,14 @@ from typing import Any
 
 from ararat import gate
 from ararat.api.names import GATE_AFTER
+from ararat.api.restore import ReleaseAction
 from ararat.errors import NotFound
 from ararat.kube.resources import PODS
 
 from .gated import GatedPod
 from .run import Look
 from .stored import StoredObject
+from .units import word_on
 
 _STATEFUL_SETS = "statefulsets.apps"
 
@@ -67,13 +69,12 @@ async def turns_that_came(
 ) -> list[tuple[GatedPod, str]]:
     """Pods to let go on, and why. ``answered``: UIDs of those that were told already."""
     told = set(answered)
-    released = any(not entry.volume for entry in look.restore.spec.released)
     found = []
     for pod in pods:
         after = waits_for_turn(pod)
         if after is None or pod.uid in told:
             continue
-        if released:
+        if word_on(f"{pod.path}/{gate.TURN}", look.restore.spec.released) is ReleaseAction.START:
             found.append((pod, "a person released it"))
             continue
         try:

@@ -225,6 +225,9 @@ async def test_pods_of_a_stateful_set_start_in_order(world: World) -> None:
     second = await world.pod("db-1")
     assert second["metadata"]["annotations"]["ararat.dev/gate-volumes"] == "data,ararat-turn"
     assert len(await world.jobs()) == 2
+    settings = Settings(kubeconfig=None, context=None, namespace=world.namespace)
+    held = await releasing.held_back(world.api, settings, "r1")
+    assert f"{world.wp}/db-1/ararat-turn" in held.volumes
     await world.pass_gate("db-0", ready=True)
     turn = await job_of(world, "db-1", besides=1)
     assert (turn.spec.volume, turn.spec.answer) == ("ararat-turn", Answer.RELEASED)
