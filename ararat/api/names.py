@@ -26,7 +26,9 @@ BACKUP = "ararat.dev/backup"
 BACKUP_UID = "ararat.dev/backup-uid"
 RESTORE = "ararat.dev/restore"
 RESTORE_UID = "ararat.dev/restore-uid"
-#: On a Secret made for node jobs: the UID of the Backup or Restore it goes with.
+#: On a pod of ours that mounts a claim for a node job, because no other pod does.
+HELPER = "ararat.dev/helper"
+#: On a Secret made for node jobs, on helper pods: the UID of the Backup or Restore they go with.
 OWNER_UID = "ararat.dev/owner-uid"
 #: On a Backup: the Schedule that made it (label-safe name).
 SCHEDULE = "ararat.dev/schedule"
