@@ -23,6 +23,7 @@ from ararat.kube.status import patch_status
 from controller.location.open import OpenLocation
 
 from .gated import GatedPod, read_pods
+from .helpers import serve_lonely
 from .jobs import Decision, JobPlan, build_job, decide, plan_turn
 from .release import let_go, release_claim
 from .run import JOBS, Filling, Look
@@ -57,6 +58,7 @@ async def step(
         decision = await decide_now(look, units, retry=retry)
     await apply(look, location, decision)
     await _give_turns(look, location, pods)
+    await serve_lonely(look, units)
     agents = look.context.agent_readiness()
     now = utcnow()
     events = await _warnings(look, units, agents)

@@ -5,7 +5,8 @@ not be torn down for it.
 Decision: for each claim that is named and that the backup has data for, one running pod that mounts
 it gives its node; the agent there writes into the volume (agent/in_place_job.py). No object is
 created or changed, no claim marked, no pod held. What runs nowhere is said and waited for until the
-restore's deadline. A claim that is still owed its data by another restore is refused.
+restore's deadline. A claim that no pod mounts gets a helper pod of ours. A claim that is still owed
+its data by another restore is refused.
 Limits: while the agent writes, the application sees files change; make it quiet where it minds.
 """
 
@@ -26,6 +27,7 @@ from .claims import pending_for
 from .data import BackupData, VolumeData, Want
 from .filling import apply, decide_now, jobs_from_server, overdue
 from .gated import GatedPod
+from .helpers import make_helper, remove_idle
 from .jobs import Decision, plan_job
 from .pods import claims_of, mounted_volumes
 from .run import Filling, Look
@@ -89,9 +91,12 @@ async def step(look: Look, location: OpenLocation, *, retry: bool = False) -> Fi
         pod = choose_pod(pods, unit, agents)
         if pod is None:
             waiting.append(why_no_pod(unit, pods))
+            if not any(_mounting(each, unit) for each in pods):
+                await make_helper(look, unit, gated=False)
             continue
         plans.append(plan_job(look.restore, unit, pod, role=Role.FILL))
     await apply(look, location, Decision(create=plans, abandon=lost))
+    await remove_idle(look, [unit for unit in units if unit.failed is None])
     return Filling(units, waiting, {**overdue(look, units, waiting), **refused})
 
 
@@ -130,7 +135,7 @@ def why_no_pod(unit: Unit, pods: Iterable[Object]) -> Failure:
         return Failure(
             object=unit.id,
             reason="NoPod",
-            message="no pod mounts the claim: its data is restored as soon as one runs",
+            message="no pod mounts the claim: a pod of Ararat's is started for it",
         )
     first = mounting[0]
     phase = (first.get("status") or {}).get("phase") or "Pending"

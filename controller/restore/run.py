@@ -51,6 +51,8 @@ class Memory:
     record: dict[str, Any] = field(default_factory=dict)
     #: When each unit last moved (monotonic), and what it looked like then.
     moved: dict[tuple[str, ...], tuple[object, float]] = field(default_factory=dict)
+    #: Since when (monotonic) no pod mounts a claim that is owed data.
+    lonely: dict[tuple[str, ...], float] = field(default_factory=dict)
     last_step: float = 0.0
     #: How long it took: large restores are looked at less often.
     step_seconds: float = 0.0

@@ -57,6 +57,8 @@ def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespac
         left = tools.get("namespace", name)
         assert left is not None
         assert "ararat.dev/restoring" not in left["metadata"]["labels"]
+        _prove_in_place(tools, name, backup)
+        _prove_without_pods(tools, name, namespaces.new("claims"), backup, installed.image, before)
     finally:
         tools.kubectl("delete", "crd", f"databases.{kinds.GROUP}", "--wait=false")
 
@@ -118,6 +120,39 @@ def _prove_equal(tools: Tools, name: str, before: dict[str, Walk]) -> None:
         for pod in pods:
             kept = records(tools, namespace=name, pod=pod["metadata"]["name"])
             assert [start["empty"] for start in kept.starts] == [False], pod["metadata"]["name"]
+
+
+def _prove_in_place(tools: Tools, name: str, backup: str) -> None:
+    """One file that somebody deleted comes back under a running pod; another change stays."""
+    pods = [pod["metadata"]["name"] for pod in _running(tools, name)["shared"]]
+    tools.exec(name, pods[0], ["sh", "-c", "rm /data/f7; echo changed > /data/f8"])
+    where = ("--volumes", "in-place", "--include", f"{name}/shared", "--path", "f7", "--yes")
+    tools.ararat("restore", "create", f"{name}-file", "--from-backup", backup, *where, "--wait")
+    assert tools.exec(name, pods[1], ["cat", "/data/f7", "/data/f8"]) == "7\nchanged\n"
+
+
+def _prove_without_pods(
+    tools: Tools, name: str, copy: str, backup: str, image: str, before: dict[str, Walk]
+) -> None:
+    """Claims whose workloads are not there are filled all the same."""
+    where = (
+        *("--include-resources", "persistentvolumeclaims"),
+        *("--namespace-mappings", f"{name}:{copy}"),
+    )
+    tools.ararat("restore", "create", copy, "--from-backup", backup, *where, "--wait")
+    found = tools.get("restores.ararat.dev", copy, namespace=tools.namespace)
+    assert found is not None
+    assert found["status"]["volumes"]["text"] == "8 of 8 filled"
+
+    def helpers_gone() -> bool:
+        return tools.items("pods", namespace=copy) == []
+
+    eventually(helpers_gone, what="helper pods to go", timeout=60)
+    pod = kinds.looking(image, "one")
+    pod["metadata"]["namespace"] = copy
+    tools.apply([pod])
+    tools.kubectl("wait", "--for=condition=Ready", "pod/look", "-n", copy, "--timeout=60s")
+    same(before["one"], walk(tools, namespace=copy, pod="look", directory="/data"))
 
 
 def _prove_other_kinds(tools: Tools, name: str) -> None:

@@ -133,6 +133,23 @@ def bare(image: str) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
+def looking(image: str, claim_name: str) -> Object:
+    """A pod that does nothing with a claim."""
+    container = {
+        "name": "look",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": _IDLE,
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": [_from("data", claim_name)],
+    }
+    return obj("v1", "Pod", "look", spec=spec)
+
+
 def _stateful_set(image: str) -> Object:
     template = _template(image, "web", seed=1, mounts={"data": "/data"}, volumes=[])
     return obj(
