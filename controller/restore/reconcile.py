@@ -38,6 +38,7 @@ from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
 from .dry_run import dry_run
 from .filling import step
+from .helpers import remove_idle
 from .letting_go import release_named
 from .objects import restore_objects
 from .progress import (
@@ -302,6 +303,7 @@ class RestoreReconciler:
     async def _after(self, look: Look) -> float | None:
         """A restore that has ended: let go of it, serve latecomers, drop its jobs in the end."""
         restore = look.restore
+        await remove_idle(look, ())
         if restore.metadata.deletion_timestamp is not None:
             if await stop_jobs(look):
                 return _IDLE_SECONDS
