@@ -71,6 +71,8 @@ async def test_from_backup_to_running_pod(world: World) -> None:
         "snapshotID": "5" * 64,
         "role": "Fill",
         "cause": "",
+        "mode": "NewPod",
+        "deleteExtra": False,
         "attempt": 0,
         "expectedBytes": 1000,
         "expectedFiles": 10,

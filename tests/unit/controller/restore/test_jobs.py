@@ -338,6 +338,8 @@ def test_the_whole_job() -> None:
             "snapshotID": "5" * 64,
             "role": "Fill",
             "cause": "",
+            "mode": "NewPod",
+            "deleteExtra": False,
             "attempt": 0,
             "expectedBytes": 1000,
             "expectedFiles": 10,
