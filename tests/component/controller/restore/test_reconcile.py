@@ -72,6 +72,7 @@ async def test_from_backup_to_running_pod(world: World) -> None:
         "role": "Fill",
         "cause": "",
         "mode": "NewPod",
+        "paths": [],
         "deleteExtra": False,
         "attempt": 0,
         "expectedBytes": 1000,

@@ -339,6 +339,7 @@ def test_the_whole_job() -> None:
             "role": "Fill",
             "cause": "",
             "mode": "NewPod",
+            "paths": [],
             "deleteExtra": False,
             "attempt": 0,
             "expectedBytes": 1000,
