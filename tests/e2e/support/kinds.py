@@ -34,7 +34,7 @@ def everything(image: str) -> list[Object]:
             "v1",
             "ResourceQuota",
             "quota",
-            spec={"hard": {"pods": "30", "limits.cpu": "8", "limits.memory": "8Gi"}},
+            spec={"hard": {"pods": "30", "limits.cpu": "20", "limits.memory": "8Gi"}},
         ),
         obj(
             "v1",
