@@ -146,7 +146,7 @@ def test_a_failed_test_leaves_the_object_alone() -> None:
         (rule(patches="[{op: swap, path: /a}]"), "rule 1: patches.0.operation: 'swap' is none of"),
         (rule(patches="[{op: add, path: a}]"), "rule 1: patches.0.path: 'a' must begin with '/'"),
         (rule(), "rule 1: give exactly one of patches, mergePatches, strategicPatches"),
-        (rule(patches="[{op: remove, path: /a, vlaue: x}]"), "rule 1: patches.0.vlaue: Extra"),
+        (rule(patches="[{op: remove, path: /a, worth: x}]"), "rule 1: patches.0.worth: Extra"),
         (rule(mergePatches="[{patchData: '[1]'}]"), "rule 1: mergePatches.0.patchData"),
         (rule("'*', resourceNameRegex: '('"), "conditions.resourceNameRegex: '(' is no regular"),
         (rule("configmap-s", patches="[{op: remove, path: /a}]"), "a kind called 'configmap-s'"),
