@@ -22,7 +22,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command")
     show = commands.add_parser("show", help="print what a location holds of a backup or restore")
     show.add_argument(
-        "what", choices=["manifest", "results", "backup-log", "restore-log", "retention"]
+        "what", choices=["manifest", "results", "hooks", "backup-log", "restore-log", "retention"]
     )
     show.add_argument("name")
     for command, text in (

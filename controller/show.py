@@ -9,11 +9,12 @@ from typing import BinaryIO
 from ararat import layout
 from ararat.api import Backup, Restore, Schedule
 from ararat.api.base import utcnow
-from ararat.api.manifest import decode_manifest
+from ararat.api.manifest import Manifest, decode_manifest
 from ararat.errors import InvalidSpec, NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.connection import connect
 from ararat.kube.resources import of as resource_of
+from controller.backup.hooks.output import read_output
 from controller.backup.plan import current_cluster_uid
 from controller.config import Config
 from controller.keys import MasterKey
@@ -22,7 +23,9 @@ from controller.schedule.held import parsed, verdicts
 
 
 async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
-    """Write ``manifest``, ``results``, a schedule's ``retention`` (JSON), or a log (JSON lines).
+    """Write what is asked for: a log as JSON lines, all else as JSON.
+
+    ``manifest``, ``results``, ``hooks`` (commands and their output), a schedule's ``retention``.
 
     Raises NotFound where there is nothing of that kind, and what Locations.open() raises.
     """
@@ -39,7 +42,12 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
                 out.flush()
                 return
             location = await locations.open(await _location_of(config, api, what, name))
-            out.write(await _read(location, what, name))
+            if what == "hooks":
+                manifest = Manifest.model_validate_json(await _read(location, "manifest", name))
+                found = await read_output(location, manifest, scratch_dir=config.scratch_dir)
+                out.write(json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
+            else:
+                out.write(await _read(location, what, name))
             out.flush()
         finally:
             await locations.close()

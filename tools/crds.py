@@ -13,6 +13,7 @@ controller puts them into a condition.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -138,7 +139,7 @@ def _flatten(node: Mapping[str, Any], defs: Mapping[str, Any], *, defaults: bool
     form = node.get("format") or _NUMBER_FORMATS.get(node["type"])
     if form:
         result["format"] = form
-    result.update({key: node[key] for key in _KEPT if key in node})
+    result.update({key: copy.copy(node[key]) for key in _KEPT if key in node})
     if defaults and "default" in node:
         result.update(_default(node))
     if node["type"] == "array":

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ararat import duration
 
 from .base import Model, Resource, Status
+from .hooks import HookAction
 from .nodejob import Progress
 
 
@@ -83,12 +84,51 @@ class Deadlines(Model):
     )
 
 
+class HookResource(Model):
+    """Hooks for the pods that it selects. Hooks named in a pod's annotations replace them."""
+
+    name: str = Field(default="", description="What logs call it.")
+    included_namespaces: list[str] = Field(
+        default=[], description="Namespaces, globs allowed; empty means all of the backup."
+    )
+    excluded_namespaces: list[str] = Field(default=[], description="Namespaces to leave out.")
+    included_resources: list[str] = Field(
+        default=[], description="Only pods have hooks: `pods`, or empty."
+    )
+    excluded_resources: list[str] = Field(default=[], description="Kinds to leave out.")
+    label_selector: LabelSelector | None = Field(
+        default=None, description="Only pods with these labels."
+    )
+    pre: list[HookAction] = Field(
+        default=[], description="Run one after the other before the pod's volumes are read."
+    )
+    post: list[HookAction] = Field(
+        default=[], description="Run after its volumes were read, whatever became of that."
+    )
+
+
+class BackupHooks(Model):
+    max_freeze_seconds: int = Field(
+        default=600,
+        ge=1,
+        description="Post hooks run at the latest this long after the first pre hook of the pod "
+        "began; volumes that are not read by then have failed.",
+    )
+    resources: list[HookResource] = Field(
+        default=[], description="Hooks for pods that do not name their own in annotations."
+    )
+
+
 class BackupSpec(Selection):
     volumes: BackupVolumes = Field(default=BackupVolumes(), description="Which volumes.")
     location: str | None = Field(
         default=None, description="BackupLocation; the default one where unset."
     )
     deadlines: Deadlines = Field(default=Deadlines(), description="When to give up.")
+    hooks: BackupHooks = Field(
+        default=BackupHooks(),
+        description="Commands run in pods before and after their volumes are read.",
+    )
     schedule: str | None = Field(
         default=None,
         description="Schedule that made it and whose retention says how long it is kept.",
@@ -158,6 +198,19 @@ class ObjectsResult(Model):
         return tuple(part for part in (self.snapshot_id, *self.further_snapshots) if part)
 
 
+class HookCounts(Model):
+    """How the commands before and after fared."""
+
+    pods: int = Field(default=0, description="Pods that have hooks.")
+    attempted: int = Field(default=0, description="Commands run, or tried to.")
+    failed: int = Field(default=0, description="Commands that failed.")
+    owed: int = Field(default=0, description="Pods whose post hooks are still to run.")
+    longest_freeze_seconds: float = Field(
+        default=0.0, description="Longest time from a pod's first pre hook to its last post hook."
+    )
+    text: str = Field(default="", description="The same for people.")
+
+
 class Failure(Model):
     """One thing that went wrong."""
 
@@ -176,6 +229,7 @@ class BackupStatus(Status):
     coverage: CoverageCounts | None = Field(default=None, description="How volumes fared.")
     progress: Progress = Field(default=Progress(), description="Sum over its volumes.")
     objects: ObjectsResult | None = Field(default=None, description="Its API objects.")
+    hooks: HookCounts | None = Field(default=None, description="Its hooks, where it has any.")
     bytes_processed: int = Field(default=0, description="Size of the files backed up.")
     bytes_stored: int = Field(default=0, description="New data stored for it.")
     failures: list[Failure] = Field(default=[], description="What went wrong, at most 50.")

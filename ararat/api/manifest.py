@@ -66,6 +66,30 @@ class ManifestVolume(Model):
         return f"{self.namespace}/{self.pod or '-'}/{self.volume}"
 
 
+class ManifestHooks(Model):
+    """A pod that had commands run before and after its volumes were read, and for how long.
+
+    The commands and what they printed are in the encrypted snapshot that ``hooks_output`` names.
+    """
+
+    namespace: str
+    pod: str
+    pre: int = 0
+    post: int = 0
+    #: Commands that were run or tried, and how many of them failed.
+    attempted: int = 0
+    failed: int = 0
+    #: When the first pre hook began, and how long it took until the last post hook had ended.
+    frozen_at: datetime | None = None
+    frozen_seconds: float | None = None
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.namespace}/{self.pod}"
+
+
 class ManifestRepository(Model):
     """A repository that this backup's snapshots stand in."""
 
@@ -91,6 +115,8 @@ class Manifest(Model):
     objects: ObjectsResult
     repositories: list[ManifestRepository] = []
     volumes: list[ManifestVolume] = []
+    hooks: list[ManifestHooks] = []
+    hooks_output: ObjectsResult | None = None
     coverage: CoverageCounts = CoverageCounts()
     failures: list[Failure] = []
     warnings: list[str] = []

@@ -15,6 +15,20 @@ BACKUP_VOLUMES = (
 )
 #: The same keys for the opt-out mode: volumes to leave out.
 BACKUP_VOLUMES_EXCLUDES = tuple(f"{key}-excludes" for key in BACKUP_VOLUMES)
+#: What the annotations of a pod's hooks begin with, each followed by container, command, on-error
+#: or timeout. Of several spellings the first that names a command counts.
+PRE_HOOK_BACKUP = (
+    "pre.hook.backup.ararat.dev/",
+    "pre.hook.backup.velero.io/",
+    "pre.hook.backup.ark.heptio.com/",
+    "hook.backup.velero.io/",
+    "hook.backup.ark.heptio.com/",
+)
+POST_HOOK_BACKUP = (
+    "post.hook.backup.ararat.dev/",
+    "post.hook.backup.velero.io/",
+    "post.hook.backup.ark.heptio.com/",
+)
 #: An object with this label set to "true" is in no backup.
 EXCLUDE_FROM_BACKUP = "ararat.dev/exclude-from-backup"
 
@@ -30,6 +44,8 @@ RESTORE_UID = "ararat.dev/restore-uid"
 HELPER = "ararat.dev/helper"
 #: On a Secret made for node jobs, on helper pods: the UID of the Backup or Restore they go with.
 OWNER_UID = "ararat.dev/owner-uid"
+#: On a Secret that records the hooks of a pod: the UID of the Backup that they belong to.
+HOOKS_OF = "ararat.dev/hooks-of"
 #: On a Backup: the Schedule that made it (label-safe name).
 SCHEDULE = "ararat.dev/schedule"
 #: On a Backup, Repository: its location.

@@ -12,6 +12,7 @@ from ararat.cli.settings import Settings, with_settings
 
 if TYPE_CHECKING:
     from ararat.api import Backup
+    from ararat.api.manifest import ManifestHooks
     from ararat.cli.coverage import Row
     from ararat.kube import KubeApi, KubeObject
 
@@ -165,12 +166,12 @@ def describe(settings: Settings, name: Name) -> None:
     from ararat.cli import backup_view
     from ararat.cli.objects import find
 
-    async def body(api: KubeApi) -> tuple[Backup, list[Row]]:
+    async def body(api: KubeApi) -> tuple[Backup, list[Row], list[ManifestHooks]]:
         backup = Backup.parse(await find(api, settings, Backup, name))
-        return backup, await _rows(api, settings, backup)
+        return backup, *await _rows(api, settings, backup)
 
-    backup, rows = session.run(settings, body)
-    output.text(backup_view.describe(backup, rows, utcnow()))
+    backup, rows, hooks = session.run(settings, body)
+    output.text(backup_view.describe(backup, rows, utcnow(), hooks=hooks))
 
 
 @app.command()
@@ -283,7 +284,9 @@ def summary(obj: KubeObject, settings: Settings) -> str:
     return backup_view.summary(Backup.parse(obj), flags=settings.flags)
 
 
-async def _rows(api: KubeApi, settings: Settings, backup: Backup) -> list[Row]:
+async def _rows(
+    api: KubeApi, settings: Settings, backup: Backup
+) -> tuple[list[Row], list[ManifestHooks]]:
     """From the manifest where there is one, for it knows all volumes; else from the node jobs."""
     from ararat.api import PodVolumeBackup, names
     from ararat.api.manifest import Manifest
@@ -293,8 +296,9 @@ async def _rows(api: KubeApi, settings: Settings, backup: Backup) -> list[Row]:
 
     if backup.status.phase.restorable:
         try:
-            manifest = await remote.show(api, settings, "manifest", backup.name)
-            return coverage.of_manifest(Manifest.model_validate_json(manifest))
+            shown = await remote.show(api, settings, "manifest", backup.name)
+            manifest = Manifest.model_validate_json(shown)
+            return coverage.of_manifest(manifest), manifest.hooks
         except (AraratError, ValueError) as error:
             session.note(f"warning: the manifest cannot be shown: {session.explain(error)}")
     jobs = api.list(
@@ -302,4 +306,4 @@ async def _rows(api: KubeApi, settings: Settings, backup: Backup) -> list[Row]:
         namespace=settings.namespace,
         labels=f"{names.BACKUP_UID}={backup.uid}",
     )
-    return coverage.of_backup_jobs([PodVolumeBackup.parse(job) async for job in jobs])
+    return coverage.of_backup_jobs([PodVolumeBackup.parse(job) async for job in jobs]), []

@@ -8,6 +8,7 @@ from datetime import datetime
 from ararat import human
 from ararat.api import Backup
 from ararat.api.backup import BackupPhase, BackupSpec
+from ararat.api.manifest import ManifestHooks
 from ararat.cli import coverage, render, sections
 from ararat.cli.coverage import Row
 
@@ -34,7 +35,9 @@ def table(backups: Iterable[Backup], now: datetime) -> str:
     return render.table(HEADERS, rows)
 
 
-def describe(backup: Backup, rows: Sequence[Row], now: datetime) -> str:
+def describe(
+    backup: Backup, rows: Sequence[Row], now: datetime, *, hooks: Sequence[ManifestHooks] = ()
+) -> str:
     """Everything a person may want to know, the outcome first."""
     status, spec = backup.status, backup.spec
     took = render.took(status.start_time, status.completion_time)
@@ -49,6 +52,7 @@ def describe(backup: Backup, rows: Sequence[Row], now: datetime) -> str:
             ("Took", took),
             ("Progress", "" if status.phase.terminal else status.progress.text),
             ("Volumes", status.coverage.text if status.coverage else None),
+            ("Hooks", status.hooks.text if status.hooks else None),
             ("Size", _sizes(backup)),
             ("Objects", f"{status.objects.count:,}" if status.objects else None),
             ("Namespaces", _namespaces(backup)),
@@ -58,6 +62,7 @@ def describe(backup: Backup, rows: Sequence[Row], now: datetime) -> str:
         head,
         render.section("Asked for:", render.fields(asked_for(spec), indent="  ")),
         render.section("Volumes:", coverage.backup_table(rows)),
+        render.section("Hooks:", _hooks(hooks)),
         sections.failures(status.failures, status.failure_count),
         sections.warnings(status.warnings, len(status.warnings)),
         sections.conditions(status.conditions, now),
@@ -97,6 +102,31 @@ def asked_for(spec: BackupSpec) -> list[tuple[str, str | None]]:
         "OptOut": "all but those in ararat.dev/backup-volumes-excludes",
     }
     return [*sections.selection(spec), ("Volumes", policy[str(spec.volumes.default_policy)])]
+
+
+def _hooks(hooks: Sequence[ManifestHooks]) -> str:
+    """How long each pod was frozen: from its first pre hook to the end of its last post hook."""
+    if not hooks:
+        return ""
+    headers = ("POD", "PRE", "POST", "FAILED", "FROZEN FOR", "RESULT")
+    rows = [
+        (
+            hook.id,
+            str(hook.pre or ""),
+            str(hook.post or ""),
+            str(hook.failed or ""),
+            _span(hook.frozen_seconds),
+            f"{hook.reason}: {hook.message}" if hook.reason else "ok",
+        )
+        for hook in hooks
+    ]
+    return render.table(headers, rows, indent="  ")
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f}s" if seconds < 60 else human.duration(seconds)
 
 
 def _namespaces(backup: Backup) -> str:

@@ -16,6 +16,9 @@ from ararat.human import plural, size
 from ararat.restic.models import Access
 from ararat.restic.session import open_repository
 from controller.backup import store
+from controller.backup.hooks import outcome as hook_outcome
+from controller.backup.hooks.output import store_output
+from controller.backup.hooks.record import Record
 from controller.backup.jobs import job_name
 from controller.backup.outcome import (
     STATUS_LIMIT,
@@ -39,6 +42,8 @@ async def commit(
     location: OpenLocation,
     plan: BackupPlan,
     jobs: Mapping[str, PodVolumeBackup],
+    *,
+    hooks: Sequence[Record] = (),
 ) -> Manifest:
     """Verify, write log and results, write the manifest and read it back.
 
@@ -55,6 +60,14 @@ async def commit(
         job = jobs.get(job_name(backup, volume))
         volumes.append(volume_result(volume, job, cluster_uid=context.cluster_uid))
         await asyncio.sleep(0)  # ten thousand models take seconds, and others have deadlines
+    cut_off = hook_outcome.cut_off(hooks)
+    if cut_off:
+        volumes = [
+            hook_outcome.judge(volume, job_name(backup, v), cut_off)
+            for volume, v in zip(volumes, plan.volumes, strict=True)
+        ]
+    hooks_output = await store_output(context, location, backup, hooks)
+    hook_failures, hook_warnings = hook_outcome.failures(hooks)
     objects = backup.status.objects or ObjectsResult()
     repositories = await _repositories(context, location, volumes)
     listed: dict[str, frozenset[str]] = {}
@@ -70,13 +83,19 @@ async def commit(
                 f"the snapshot of the API objects ({snapshot}) is not in its repository",
                 reason="SnapshotMissing",
             )
+    if hooks_output and hooks_output.snapshot_id not in listed.get(hooks_output.directory, ()):
+        raise Damaged(
+            f"the snapshot of the hooks' output ({hooks_output.snapshot_id}) is not in its "
+            "repository",
+            reason="SnapshotMissing",
+        )
     for lost in missing_snapshots(volumes, listed):
         log.error("snapshot missing", volume=lost.id, snapshot=lost.snapshot_id)
         volumes[volumes.index(lost)] = without_snapshot(lost)
     outcome = conclude(
         volumes,
-        objects_failures=findings.failures,
-        warnings=findings.warnings,
+        objects_failures=[*hook_failures, *findings.failures],
+        warnings=[*hook_warnings, *findings.warnings],
     )
     manifest = Manifest(
         ararat_version=ararat.__version__,
@@ -85,7 +104,7 @@ async def commit(
         cluster_uid=context.cluster_uid,
         cluster_version=context.cluster_version,
         location_id=location.location_id,
-        spec=backup.spec,
+        spec=hook_outcome.without_commands(backup.spec),
         phase=outcome.phase,
         start_time=backup.status.start_time or context.now(),
         completion_time=context.now(),
@@ -93,6 +112,8 @@ async def commit(
         objects=objects,
         repositories=repositories,
         volumes=list(outcome.volumes),
+        hooks=hook_outcome.lines(plan.hooks, hooks),
+        hooks_output=hooks_output,
         coverage=outcome.coverage,
         failures=list(outcome.failures),
         warnings=list(outcome.warnings),
@@ -129,6 +150,7 @@ async def finish(look: Look, manifest: Manifest) -> None:
         namespace_count=len(manifest.namespaces),
         coverage=manifest.coverage,
         objects=manifest.objects,
+        hooks=hook_outcome.count_lines(manifest.hooks),
         progress=jobs.progress if jobs else backup.status.progress,
         bytes_processed=outcome.bytes_processed,
         bytes_stored=outcome.bytes_stored,

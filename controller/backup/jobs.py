@@ -55,6 +55,8 @@ def build_job(
             repository=repository,
             host=volume.host(cluster_uid),
             ignore_ctime=volume.fs_group,
+            hold=bool(volume.group),
+            group=volume.group,
             no_progress_seconds=backup.spec.deadlines.no_progress_seconds,
         ),
         status=PodVolumeBackupStatus(),

@@ -17,6 +17,7 @@ from ararat.kube.api import KubeApi
 from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
 from controller.context import Context
 
+from .hooks.plan import PlannedHooks, plan_hooks
 from .selection import left_out, match_namespaces, match_resources, wanted
 from .volumes import ClusterView, PlannedVolume, plan_volumes
 
@@ -30,6 +31,7 @@ class BackupPlan(Model):
     #: Objects are listed across all namespaces in one go, because most of them are meant.
     across: bool
     volumes: list[PlannedVolume]
+    hooks: list[PlannedHooks] = []
     warnings: list[str]
 
 
@@ -67,11 +69,13 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
     across = set(namespaces) >= set(existing) - own or (
         len(namespaces) > _ONE_BY_ONE and 2 * len(namespaces) > len(existing)
     )
+    hooks, volumes = await _volumes(context, backup, namespaces, across=across)
     return BackupPlan(
         backup_uid=backup.uid,
         namespaces=namespaces,
         across=across,
-        volumes=await _volumes(context, backup, namespaces, across=across),
+        volumes=volumes,
+        hooks=hooks,
         warnings=[
             f"API group {group} could not be reached; its objects are not in this backup"
             for group in discovery.failed_groups
@@ -81,7 +85,7 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
 
 async def _volumes(
     context: Context, backup: Backup, namespaces: Sequence[str], *, across: bool
-) -> list[PlannedVolume]:
+) -> tuple[list[PlannedHooks], list[PlannedVolume]]:
     api = context.api
     scopes: Sequence[str | None] = [None] if across else namespaces
     chosen = frozenset(namespaces)
@@ -101,7 +105,8 @@ async def _volumes(
     }
     ready = frozenset(node for node, up in context.agent_readiness().items() if up)
     view = ClusterView(pods=pods, claims=claims, volumes=volumes, agent_nodes=ready)
-    return plan_volumes(view, backup.spec.volumes.default_policy)
+    volumes_found = plan_volumes(view, backup.spec.volumes.default_policy)
+    return plan_hooks(pods, volumes_found, backup.spec.hooks, unique=backup.uid)
 
 
 def _pod_wanted(backup: Backup, pod: Mapping[str, Any]) -> bool:

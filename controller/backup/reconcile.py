@@ -33,6 +33,7 @@ from ararat.kube.errors import ApiConflict
 from ararat.kube.status import patch_status
 from controller.backup import finalize, store
 from controller.backup.begin import begin, create_jobs, location_name
+from controller.backup.hooks.driver import HookDriver, Standing
 from controller.backup.jobs import job_name
 from controller.backup.jobtable import JobTable
 from controller.backup.objects import ObjectsOutcome, store_objects
@@ -72,6 +73,8 @@ class BackupReconciler:
         #: By key; of backups that have not ended.
         self._memories: dict[str, Memory] = {}
         context.pod_volume_backups.on_change(self._note_job)
+        self._hooks = HookDriver(context, tasks=tasks, enqueue=enqueue)
+        tasks.create_task(self._hooks.watch())
 
     async def reconcile(self, key: str) -> float | None:
         namespace, _, name = key.partition("/")
@@ -83,8 +86,7 @@ class BackupReconciler:
             backup = Backup.parse(raw)
         except ValidationError as exc:
             self._forget(key)
-            await self._fail_invalid(raw, first_error(exc))
-            return None
+            return await self._fail_invalid(raw, first_error(exc))
         if awaits_status(backup):
             return None  # found in a location, and not to be made: sync says in a moment what it is
         look = self._look(key, raw, backup)
@@ -178,7 +180,7 @@ class BackupReconciler:
             )
         look.memory.plan = plan
         if look.cancelled:
-            return await self._cancel(look)
+            return await self._cancel(look, plan)
         if not look.memory.jobs_created:
             await create_jobs(look, location, plan)
             look.memory.jobs_created = True
@@ -198,25 +200,52 @@ class BackupReconciler:
         lag = time.monotonic() - look.memory.jobs_created_at
         look.memory.jobs_created = not missing or lag < _LAG_SECONDS
         wait = await self._fail_orphans(look, jobs)
+        hooks = await self._step_hooks(look, plan, ending=False)
+        wait = _sooner(wait, hooks.wait)
         await self._objects(look, location, plan)
         finished = not missing and not jobs.busy_nodes()
-        if finished and look.backup.status.objects is not None:
+        if finished and hooks.done and look.backup.status.objects is not None:
             await look.patch({"phase": BackupPhase.FINALIZING.value, "message": None})
             look.memory.uncommitted = False
-            manifest = await finalize.commit(look, location, plan, jobs)
+            records = self._hooks.records(look.backup.uid)
+            manifest = await finalize.commit(look, location, plan, jobs, hooks=records)
             await finalize.finish(look, manifest)
             return None
         now = time.monotonic()
         if now - look.memory.last_progress < _PROGRESS_SECONDS:
             return _PROGRESS_SECONDS
         look.memory.last_progress = now
-        progress = jobs.progress
+        progress, status, counts = jobs.progress, look.backup.status, hooks.counts
         message = "volumes are done; storing API objects" if finished else None
-        if progress != look.backup.status.progress or message != look.backup.status.message:
-            await look.patch({"progress": progress.to_dict(), "message": message})
+        if finished and not hooks.done:
+            message = "volumes are done; running post hooks"
+        if (progress, message, counts) != (status.progress, status.message, status.hooks):
+            shown = counts.to_dict() if counts else None
+            await look.patch({"progress": progress.to_dict(), "message": message, "hooks": shown})
         if missing:
             return _PROGRESS_SECONDS
         return wait if wait is not None else _IDLE_SECONDS
+
+    async def _step_hooks(self, look: Look, plan: BackupPlan, *, ending: bool) -> Standing:
+        """Pods that are to be frozen or let go now; see controller.backup.hooks."""
+        backup = look.backup
+
+        def jobs() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            for volume in plan.volumes:
+                if volume.group:
+                    found.setdefault(volume.group, []).append(job_name(backup, volume))
+            return found
+
+        return await self._hooks.step(
+            name=backup.name,
+            uid=backup.uid,
+            log=look.log,
+            planned=plan.hooks,
+            jobs=jobs,
+            hooks=backup.spec.hooks,
+            ending=ending,
+        )
 
     async def _objects(self, look: Look, location: OpenLocation, plan: BackupPlan) -> None:
         """Start the collection of API objects, or take its result into status."""
@@ -256,15 +285,17 @@ class BackupReconciler:
         )
         # The cache shows it in a moment, and that brings this backup back here.
 
-    async def _cancel(self, look: Look) -> float | None:
+    async def _cancel(self, look: Look, plan: BackupPlan) -> float | None:
         jobs = look.jobs()
         look.note_changes(jobs)
         if look.memory.objects is not None:
             look.memory.objects.cancel()
         running = await self._end_jobs(jobs)
-        if running:
-            wait = await self._fail_orphans(look, jobs)
-            await look.patch({"message": f"cancelling {plural(running, 'node job')}"})
+        hooks = await self._step_hooks(look, plan, ending=True)
+        if running or not hooks.done:
+            wait = _sooner(await self._fail_orphans(look, jobs), hooks.wait)
+            doing = f"cancelling {plural(running, 'node job')}"
+            await look.patch({"message": doing if running else "cancelled; running post hooks"})
             return wait if wait is not None else _IDLE_SECONDS
         await look.end(
             BackupPhase.CANCELLED,
@@ -324,7 +355,7 @@ class BackupReconciler:
         await look.patch({"message": f"will try again: {error.message}"})
         raise error  # the work queue backs off
 
-    async def _fail_invalid(self, raw: dict[str, Any], message: str) -> None:
+    async def _fail_invalid(self, raw: dict[str, Any], message: str) -> float | None:
         metadata = raw["metadata"]
         if (raw.get("status") or {}).get("phase") != BackupPhase.FAILED.value:
             status = {
@@ -339,6 +370,9 @@ class BackupReconciler:
             jobs = JobTable()
             jobs.read(lambda: found, lambda _: None)
             await self._end_jobs(jobs)
+            wait = await self._hooks.settle(metadata["uid"], name=metadata["name"])
+            if wait is not None:
+                return wait
             kept = [name for name in held if name != FINALIZER]
             await self._context.api.patch(
                 BACKUPS,
@@ -351,11 +385,15 @@ class BackupReconciler:
                 },
                 namespace=metadata["namespace"],
             )
+        return None
 
     async def _after(self, look: Look) -> float | None:
         """A backup that has ended: let go of it, and of its jobs an hour later."""
         await self._end_jobs(look.jobs())
         if FINALIZER in look.backup.metadata.finalizers:
+            wait = await self._hooks.settle(look.backup.uid, name=look.backup.name, log=look.log)
+            if wait is not None:
+                return wait
             await self._context.drop_password_secrets(look.backup)
             await look.let_go()
         jobs, ended = look.jobs(), look.backup.status.completion_time
@@ -370,6 +408,10 @@ class BackupReconciler:
 
         await for_each(list(jobs), delete, at_once=_AT_ONCE)
         return None
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((wait for wait in (one, other) if wait is not None), default=None)
 
 
 async def _outcome_or_error(work: Awaitable[ObjectsOutcome]) -> ObjectsOutcome | AraratError:

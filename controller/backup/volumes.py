@@ -54,6 +54,8 @@ class PlannedVolume(Model):
     owner_name: str = ""
     ordinal: str = ""
     fs_group: bool = False
+    #: Read between the hooks of the pods of this group (see hooks.plan); empty: there are none.
+    group: str = ""
 
     @property
     def id(self) -> str:

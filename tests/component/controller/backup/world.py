@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from ararat.api import Backup, BackupLocation, PodVolumeBackup, Repository
 from ararat.api.manifest import Manifest, decode_manifest
+from ararat.api.nodejob import JobPhase
 from ararat.blob.filesystem import FilesystemStore
 from ararat.blob.open import open_store
 from ararat.keys import manifest_mac_key, repository_password
@@ -68,6 +69,8 @@ class Volume:
     fail: str = ""
     #: The job is taken and goes on until this is set.
     hold: asyncio.Event | None = None
+    #: Called when the job begins to read the volume, and when it has read it.
+    look: Callable[[], None] = lambda: None
 
 
 class World:
@@ -132,15 +135,18 @@ class World:
         node: str = "",
         namespace: str = "",
         running: bool = True,
+        annotations: dict[str, str] | None = None,
+        containers: tuple[str, ...] = ("main",),
     ) -> KubeObject:
         volumes: dict[str, Any] = {
             volume: {"persistentVolumeClaim": {"claimName": claim}}
             for volume, claim in (claims or {}).items()
         }
         volumes |= {volume: {"emptyDir": {}} for volume in scratch}
-        body = _pod(name, node=node or self.node, volumes=volumes)
+        body = _pod(name, node=node or self.node, volumes=volumes, containers=containers)
+        body["metadata"]["annotations"] = dict(annotations or {})
         if asked:
-            body["metadata"]["annotations"] = {"ararat.dev/backup-volumes": asked}
+            body["metadata"]["annotations"]["ararat.dev/backup-volumes"] = asked
         made = await self.api.create(PODS, body, namespace=namespace or self.workload)
         return await self._run(made) if running else made
 
@@ -340,6 +346,8 @@ class Agents:
         self._world = world
         #: UIDs of the jobs that were taken, in that order: each at most once.
         self.taken: list[str] = []
+        #: Slots are free for jobs that are held.
+        self.reserve = True
         self._informer = Informer(world.api, JOBS, namespace=world.namespace)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -354,6 +362,9 @@ class Agents:
                     if (task := self._tasks.pop(job.uid, None)) is not None:
                         task.cancel()
                     group.create_task(self._say(raw, phase="Cancelled", message="cancelled"))
+                elif job.spec.hold:
+                    if job.status.phase is JobPhase.NEW and self.reserve:
+                        group.create_task(self._say(raw, phase="Reserved"))
                 elif job.uid not in self.taken:
                     self.taken.append(job.uid)
                     self._tasks[job.uid] = group.create_task(self._do(raw, job))
@@ -362,7 +373,7 @@ class Agents:
             await self._informer.run()
 
     async def _say(self, raw: KubeObject, **status: Any) -> None:
-        if status["phase"] != "InProgress":
+        if status["phase"] not in ("InProgress", "Reserved"):
             status["completionTime"] = _now()
         with contextlib.suppress(ApiNotFound, ApiConflict):  # gone, or replaced
             await patch_status(self._world.api, JOBS, raw, status)
@@ -371,6 +382,7 @@ class Agents:
         volume = self._world.volumes.get(job.spec.pod.name) or Volume()
         progress = {"totalBytes": 10, "bytesDone": 4}
         await self._say(raw, phase="InProgress", startTime=_now(), progress=progress)
+        volume.look()
         if volume.hold is not None:
             await volume.hold.wait()
         if volume.fail:
@@ -389,6 +401,7 @@ class Agents:
         )
         async with self._repository(job) as restic:
             result = await restic.backup(request)
+        volume.look()
         await self._say(
             raw,
             phase="Completed",
@@ -437,7 +450,9 @@ def _now() -> str:
     return datetime.now(UTC).replace(microsecond=0).isoformat()
 
 
-def _pod(name: str, *, node: str, volumes: dict[str, Any]) -> dict[str, Any]:
+def _pod(
+    name: str, *, node: str, volumes: dict[str, Any], containers: tuple[str, ...] = ("main",)
+) -> dict[str, Any]:
     mounts = [{"name": volume, "mountPath": f"/{volume}"} for volume in volumes]
     return {
         "apiVersion": "v1",
@@ -445,7 +460,10 @@ def _pod(name: str, *, node: str, volumes: dict[str, Any]) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "nodeName": node,
-            "containers": [{"name": "main", "image": "none", "volumeMounts": mounts}],
+            "containers": [
+                {"name": container, "image": "none", "volumeMounts": mounts}
+                for container in containers
+            ],
             "volumes": [{"name": volume, **source} for volume, source in volumes.items()],
         },
     }

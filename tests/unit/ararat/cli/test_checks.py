@@ -85,6 +85,7 @@ def test_objects_are_sent_without_what_was_not_said():
         "includedNamespaces": ["wp"],
         "volumes": {"defaultPolicy": "OptIn"},
         "deadlines": {"noProgressSeconds": 900},
+        "hooks": {"maxFreezeSeconds": 600},
         "pinned": False,
         "cancel": False,
     }

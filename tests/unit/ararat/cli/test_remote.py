@@ -103,7 +103,7 @@ async def test_rows_of_a_finished_backup_come_from_its_manifest() -> None:
         }
     )
     server = Server(output=(manifest.model_dump_json(by_alias=True).encode(),))
-    rows = await backup._rows(api(server), SETTINGS, finished_backup())
+    rows, _ = await backup._rows(api(server), SETTINGS, finished_backup())
     assert [(row.id, row.result) for row in rows] == [("wp/p/v", "Unprotected")]
 
 
@@ -117,6 +117,6 @@ async def test_rows_come_from_node_jobs_otherwise(
     server.jobs = [
         {"metadata": {"name": "job"}, "spec": job.spec.to_dict(), "status": job.status.to_dict()}
     ]
-    rows = await backup._rows(api(server), SETTINGS, finished_backup())
+    rows, _ = await backup._rows(api(server), SETTINGS, finished_backup())
     assert [row.id for row in rows] == ["wp/mariadb-0/data"]
     assert "warning: the manifest cannot be shown: " in capsys.readouterr().err
