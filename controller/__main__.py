@@ -25,6 +25,9 @@ def main() -> int:
         "what", choices=["manifest", "results", "hooks", "backup-log", "restore-log", "retention"]
     )
     show.add_argument("name")
+    show.add_argument(
+        "--follow", action="store_true", help="of a log: while the run is under way, as it grows"
+    )
     for command, text in (
         ("ls", "list a directory of a volume in a backup, as JSON lines"),
         ("cat", "print one file of a volume in a backup"),
@@ -37,10 +40,12 @@ def main() -> int:
     try:
         config = Config.from_env(os.environ)
         if arguments.command == "show":
+            from controller.show import follow_run
             from controller.show import show as show_stored
 
             configure("error", json=True)
-            asyncio.run(show_stored(config, arguments.what, arguments.name, sys.stdout.buffer))
+            work = follow_run if arguments.follow else show_stored
+            asyncio.run(work(config, arguments.what, arguments.name, sys.stdout.buffer))
             return 0
         if arguments.command in ("ls", "cat"):
             from controller.files import list_files, read_file

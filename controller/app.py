@@ -31,6 +31,7 @@ from ararat.api.names import (
     COMPONENT,
     COMPONENT_AGENT,
     COMPONENT_MAINTENANCE,
+    CONTROLLER_LEASE,
     RESTORE,
     RESTORE_UID,
 )
@@ -52,6 +53,7 @@ from controller.context import Context
 from controller.deletion.manifests import ManifestReader
 from controller.deletion.reconcile import DeletionReconciler
 from controller.keys import MasterKey
+from controller.livelog import serve_live_logs
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
 from controller.maintenance.jobs import read_template
@@ -67,7 +69,6 @@ from controller.schedule.expiry import ExpiryReconciler
 from controller.schedule.reconcile import ScheduleReconciler
 from controller.spool import clear
 
-LEASE = "ararat-controller"
 _WORKERS = 4
 log = structlog.get_logger("controller")
 
@@ -191,6 +192,7 @@ async def lead(context: Context) -> None:
             await informer.synced()
         log.info("caches filled")
         tasks.create_task(KeyRotation(context).run())
+        tasks.create_task(serve_live_logs(context.logs, context.scratch_dir))
         for lane in lanes:
             tasks.create_task(run_workers(lane.queue, lane.reconciler, workers=_WORKERS))
 
@@ -316,7 +318,9 @@ async def run(config: Config) -> None:
         cluster_uid = await current_cluster_uid(api)
         version = await api.server_version()
         log.info("starting", cluster=cluster_uid, server=version, namespace=config.namespace)
-        elector = Elector(api, namespace=config.namespace, name=LEASE, identity=config.pod_name)
+        elector = Elector(
+            api, namespace=config.namespace, name=CONTROLLER_LEASE, identity=config.pod_name
+        )
 
         async def body() -> None:
             context = make_context(config, api, cluster_uid=cluster_uid, version=version)

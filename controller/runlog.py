@@ -9,9 +9,12 @@ that says so. Nothing secret is logged, here as elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections import deque
+from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -28,6 +31,9 @@ class RunLog:
         self._head: list[dict[str, Any]] = []
         self._tail: deque[dict[str, Any]] = deque(maxlen=LIMIT // 2)
         self._dropped = 0
+        self._ended = False
+        #: Set, and replaced, when there is more to read.
+        self._more = asyncio.Event()
 
     def info(self, event: str, **fields: Any) -> None:
         self._log.info(event, **fields)
@@ -43,12 +49,37 @@ class RunLog:
 
     def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = {"time": utcnow().isoformat(), "level": level, "event": event, **fields}
+        self._announce()
         if len(self._head) < LIMIT // 2:
             self._head.append(line)
             return
         if len(self._tail) == self._tail.maxlen:
             self._dropped += 1
         self._tail.append(line)
+
+    def _announce(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
+
+    def end(self) -> None:
+        """Nothing more comes: those that follow are let go."""
+        self._ended = True
+        self._announce()
+
+    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """Every line so far, and each that comes, until the run has ended."""
+        number = 0
+        while True:
+            more = self._more
+            first_of_tail = len(self._head) + self._dropped
+            lines = self._head[number:]
+            lines += islice(self._tail, max(0, number - first_of_tail), None)
+            number = first_of_tail + len(self._tail)
+            for line in lines:
+                yield line
+            if self._ended and more is self._more:
+                return
+            await more.wait()
 
     def encode(self) -> bytes:
         """Gzipped JSON lines."""
@@ -63,8 +94,11 @@ class RunLog:
                 }
             )
         lines += self._tail
-        text = "".join(json.dumps(line, default=str, ensure_ascii=False) + "\n" for line in lines)
-        return gzip.compress(text.encode(), mtime=0)
+        return gzip.compress(b"".join(encode_line(line) for line in lines), mtime=0)
+
+
+def encode_line(line: dict[str, Any]) -> bytes:
+    return json.dumps(line, default=str, ensure_ascii=False).encode() + b"\n"
 
 
 class RunLogs:
@@ -81,5 +115,10 @@ class RunLogs:
                 log.info("taken over by this controller; earlier lines are in the former's log")
         return log
 
+    def find(self, uid: str) -> RunLog | None:
+        return self._logs.get(uid)
+
     def drop(self, uid: str) -> None:
-        self._logs.pop(uid, None)
+        log = self._logs.pop(uid, None)
+        if log is not None:
+            log.end()

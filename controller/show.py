@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
 import json
 from typing import BinaryIO
@@ -14,12 +16,16 @@ from ararat.errors import InvalidSpec, NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.connection import connect
 from ararat.kube.resources import of as resource_of
+from controller import livelog
 from controller.backup.hooks.output import read_output
 from controller.backup.plan import current_cluster_uid
 from controller.config import Config
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
 from controller.schedule.held import parsed, verdicts
+
+#: Whoever still follows then connects again: a process here must not outlive its reader for long.
+FOLLOW_SECONDS = 600.0
 
 
 async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
@@ -51,6 +57,24 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
             out.flush()
         finally:
             await locations.close()
+
+
+async def follow_run(config: Config, what: str, name: str, out: BinaryIO) -> None:
+    """Write the log of a run that is under way, line by line, until it ends or ``FOLLOW_SECONDS``.
+
+    Raises Retryable: this replica does not lead; InvalidSpec: it is not a log that was asked for.
+    """
+    kinds: dict[str, type[Backup | Restore]] = {"backup-log": Backup, "restore-log": Restore}
+    if what not in kinds:
+        raise InvalidSpec(f"{what} cannot be followed: only logs can")
+    async with connect() as api:
+        raw = await api.get(resource_of(kinds[what]), name, namespace=config.namespace)
+    lines = livelog.follow(config.scratch_dir, raw["metadata"]["uid"])
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FOLLOW_SECONDS), contextlib.aclosing(lines):
+            async for line in lines:
+                out.write(line)
+                out.flush()
 
 
 async def _read(location: OpenLocation, what: str, name: str) -> bytes:

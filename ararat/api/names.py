@@ -78,6 +78,8 @@ RETRY = "ararat.dev/retry"
 #: On a running Backup or Restore: cleaned up before the object goes.
 FINALIZER = "ararat.dev/running"
 
+#: Held by the controller that leads: its holder is the name of that one's pod.
+CONTROLLER_LEASE = "ararat-controller"
 #: On the pods that run the parts of Ararat.
 COMPONENT = "app.kubernetes.io/component"
 COMPONENT_AGENT = "agent"

@@ -176,17 +176,24 @@ def describe(settings: Settings, name: Name) -> None:
 
 @app.command()
 @with_settings
-def logs(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
-    """Print the log of a backup that has ended, as it is kept beside it in the location.
+def logs(
+    settings: Settings,
+    name: Name,
+    *,
+    follow: options.Follow = False,
+    form: options.OutputOption = Output.TABLE,
+) -> None:
+    """Print the log of a backup, as it is kept beside it in the location when it has ended.
 
     \b
       ararat backup logs mybackup
+      ararat backup logs mybackup -f          # while it runs
       ararat backup logs mybackup -o json | jq .event
     """
     from ararat.cli.follow import BACKUP
 
     runs.reject_yaml(form)
-    runs.logs(settings, BACKUP, name, form)
+    runs.logs(settings, BACKUP, name, form, follow=follow)
 
 
 @app.command()

@@ -24,6 +24,9 @@ OutputOption = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait", "-w", help="Follow it to its end; the exit code says how it went.")
 ]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Print the log of a run under way as it grows.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the object (-o yaml or json) and make nothing.")
 ]

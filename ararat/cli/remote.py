@@ -7,19 +7,21 @@ the location's credentials nor the key, and does not need them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from ararat.api import names
 from ararat.cli.settings import Settings
-from ararat.errors import AraratError, NotFound
+from ararat.errors import AccessDenied, AraratError, NotFound
 from ararat.kube import ApiUnavailable, ExecFailed, KubeApi, KubeObject
-from ararat.kube.resources import DEPLOYMENTS, PODS
+from ararat.kube.resources import DEPLOYMENTS, LEASES, PODS
 
 CONTAINER = "controller"
 #: Without a byte.
 SHOW_SECONDS = 60.0
+#: Between two attempts to follow a log.
+FOLLOW_AGAIN_SECONDS = 1.0
 _LABELS = f"app.kubernetes.io/name=ararat,{names.COMPONENT}={names.COMPONENT_CONTROLLER}"
 _COMMAND = ("python", "-m", "controller")
 
@@ -69,6 +71,53 @@ async def ask(
         # The sentence it printed is the message; which pod said so is of no interest.
         _, found, said = error.message.partition("error: ")
         raise AraratError(said if found else error.message, reason=error.reason) from error
+
+
+async def follow_log(
+    api: KubeApi, settings: Settings, what: str, name: str, *, ended: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
+    """The lines of a run's log as they are written, in the end those that were missed.
+
+    It goes on with another controller when the one that leads is lost. ``ended``: whether the run
+    has. Raises what it raises, and AccessDenied where this user may not exec.
+    """
+    shown: set[str] = set()
+    while not await ended():
+        try:
+            async with aclosing(_live(api, settings, what, name)) as lines:
+                async for line in lines:
+                    if line not in shown:
+                        shown.add(line)
+                        yield line
+        except AccessDenied:
+            raise
+        except AraratError:
+            pass  # nobody leads, or not any more, or it has not begun with this run
+        if not await ended():
+            await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+    try:
+        stored = await show(api, settings, what, name)
+    except AraratError:
+        return  # one that failed before it began keeps none
+    for line in stored.decode(errors="replace").splitlines():
+        if line not in shown:
+            yield line
+
+
+async def _live(
+    api: KubeApi, settings: Settings, what: str, name: str
+) -> AsyncGenerator[str, None]:
+    lease = await api.get(LEASES, names.CONTROLLER_LEASE, namespace=settings.namespace)
+    pod = (lease.get("spec") or {}).get("holderIdentity")
+    if not pod:
+        raise NotFound("no controller leads at the moment")
+    command = [*_COMMAND, "show", "--follow", what, name]
+    rest = b""
+    stream = api.exec_stream(settings.namespace, pod, CONTAINER, command)
+    async for part in stream:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
 
 
 async def controllers(api: KubeApi, settings: Settings) -> list[KubeObject]:

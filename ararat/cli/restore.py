@@ -289,16 +289,23 @@ def describe(settings: Settings, name: Name) -> None:
 
 @app.command()
 @with_settings
-def logs(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
-    """Print the log of a restore that has ended, as it is kept in the backup's location.
+def logs(
+    settings: Settings,
+    name: Name,
+    *,
+    follow: options.Follow = False,
+    form: options.OutputOption = Output.TABLE,
+) -> None:
+    """Print the log of a restore, as it is kept in the backup's location when it has ended.
 
     \b
       ararat restore logs myrestore
+      ararat restore logs myrestore -f        # while it runs
     """
     from ararat.cli.follow import RESTORE
 
     runs.reject_yaml(form)
-    runs.logs(settings, RESTORE, name, form)
+    runs.logs(settings, RESTORE, name, form, follow=follow)
 
 
 @app.command()

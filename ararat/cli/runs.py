@@ -191,8 +191,11 @@ def retry(settings: Settings, name: str) -> None:
     )
 
 
-def logs(settings: Settings, run: Run, name: str, form: Output) -> None:
-    """Print the stored log of a run that has ended."""
+def logs(settings: Settings, run: Run, name: str, form: Output, *, follow: bool = False) -> None:
+    """Print the stored log of a run that has ended; or of one under way, as it grows."""
+    if follow:
+        _follow_logs(settings, run, name, form)
+        return
     from ararat.cli import remote
     from ararat.cli.objects import NOUNS, find
     from ararat.errors import InvalidSpec
@@ -204,12 +207,39 @@ def logs(settings: Settings, run: Run, name: str, form: Output) -> None:
         if not found.status.phase.terminal:
             raise InvalidSpec(
                 f"{noun} {name} is {found.status.phase}, its log is stored when it ends: "
-                f"until then see 'ararat {noun} describe {name}{settings.flags}'"
+                f"until then follow it with 'ararat {noun} logs {name} -f{settings.flags}'"
             )
         return await remote.show(api, settings, f"{noun}-log", name)
 
     for line in session.run(settings, body).decode(errors="replace").splitlines():
         output.text(line if form is Output.JSON else _readable(line))
+
+
+def _follow_logs(settings: Settings, run: Run, name: str, form: Output) -> None:
+    from ararat.cli import remote
+    from ararat.cli.objects import NOUNS, find
+    from ararat.errors import NotFound
+    from ararat.kube import of
+
+    async def body(api: KubeApi) -> None:
+        uid = (await find(api, settings, run.kind, name))["metadata"]["uid"]
+
+        async def ended() -> bool:
+            try:
+                raw = await api.get(of(run.kind), name, namespace=settings.namespace)
+            except NotFound:
+                return True
+            found = run.kind.parse(raw)
+            return bool(found.uid != uid or found.status.phase.terminal)
+
+        what = f"{NOUNS[run.kind]}-log"
+        async for line in remote.follow_log(api, settings, what, name, ended=ended):
+            output.text(line if form is Output.JSON else _readable(line))
+
+    try:
+        session.run(settings, body)
+    except KeyboardInterrupt:
+        raise typer.Exit(session.INTERRUPTED) from None
 
 
 def reject_yaml(form: Output) -> None:

@@ -12,6 +12,7 @@ from ararat.api.backup import BackupPhase
 from ararat.api.base import ConditionStatus, utcnow, with_condition
 from ararat.api.names import FINALIZER
 from ararat.errors import AraratError
+from ararat.human import size
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import merge, patch_status
 from controller.backup import store
@@ -123,8 +124,19 @@ class Look:
             }
             if job.status.message:
                 fields["message"] = job.status.message
+            if job.status.reason:
+                fields["reason"] = job.status.reason
+            if job.status.attempts:
+                fields["attempts"] = str(job.status.attempts)
             if job.status.snapshot_id:
                 fields["snapshot"] = job.status.snapshot_id
+            if (done := job.status.summary) is not None:
+                fields["files"] = str(done.files_total)
+                fields["processed"] = size(done.bytes_processed)
+                fields["stored"] = size(done.bytes_stored)
+                fields["seconds"] = f"{done.seconds:.1f}"
+            if job.status.unreadable_count:
+                fields["unreadable"] = str(job.status.unreadable_count)
             self.log.info("node job", **fields)
 
     async def hold(self, *, labels: dict[str, str]) -> None:

@@ -125,6 +125,7 @@ def test_defaults_of_models_and_crd_agree():
     assert apply_defaults({}, spec) == {
         "volumes": {"defaultPolicy": "OptIn"},
         "deadlines": {"noProgressSeconds": 900},
+        "hooks": {"maxFreezeSeconds": 600},
         "pinned": False,
         "cancel": False,
     }

@@ -131,6 +131,7 @@ def test_backup_flags(capsys):
         "volumes": {"defaultPolicy": "OptOut"},
         "location": "far",
         "deadlines": {"noProgressSeconds": 900},
+        "hooks": {"maxFreezeSeconds": 600},
         "pinned": False,
         "cancel": False,
     }

@@ -120,3 +120,47 @@ async def test_rows_come_from_node_jobs_otherwise(
     rows, _ = await backup._rows(api(server), SETTINGS, finished_backup())
     assert [row.id for row in rows] == ["wp/mariadb-0/data"]
     assert "warning: the manifest cannot be shown: " in capsys.readouterr().err
+
+
+class Following(Server):
+    """A controller that is lost once while its log is followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaders = ["c-1", "c-2"]
+
+    async def get(self, rt: ResourceType, name: str, **_: Any) -> Any:
+        assert (rt.plural, name) == ("leases", "ararat-controller")
+        return {"spec": {"holderIdentity": self.leaders[0]}}
+
+    async def exec_stream(
+        self, namespace: str, pod: str, container: str, command: Sequence[str]
+    ) -> AsyncIterator[bytes]:
+        self.commands.append((pod, " ".join(command[3:])))
+        if "--follow" not in command:
+            yield b"one\ntwo\nthree\nend\n"
+        elif pod == "c-1":
+            yield b"one\ntw"
+            yield b"o\ncut o"
+            self.leaders.pop(0)
+            raise ApiUnavailable("lost")
+        else:
+            yield b"two\nthree\n"
+
+
+async def test_a_log_is_followed_over_the_end_of_a_controller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "FOLLOW_AGAIN_SECONDS", 0.01)
+    server = Following()
+
+    async def ended() -> bool:
+        return len(server.commands) == 2
+
+    lines = remote.follow_log(api(server), SETTINGS, "backup-log", "nightly", ended=ended)
+    assert [line async for line in lines] == ["one", "two", "three", "end"]
+    assert server.commands == [
+        ("c-1", "show --follow backup-log nightly"),
+        ("c-2", "show --follow backup-log nightly"),
+        ("c-1", "show backup-log nightly"),
+    ]
