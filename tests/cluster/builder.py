@@ -7,7 +7,8 @@ Decision: buildah with a storage of its own in the cache. A base image is pulled
 where it does not, a stand-in *of the same name* is made: Debian by debootstrap, Python from
 Debian's packages upon it, restic from the toolchain. apt's sources, pip's settings and the
 certificates are mounted while building, never copied. A result is kept by the hash of the
-Dockerfile and of all it copies, so a warm build only hashes.
+Dockerfile and of all it copies, so a warm build only hashes. buildah leaves its storage mounted, so
+it runs in a mount namespace of its own, and its mounts end with it.
 Limits: buildah 1.28 knows no heredocs in Dockerfiles and no `COPY --link`. A stand-in has Debian's
 Python 3.11 and is larger than the image it stands for.
 """
@@ -23,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -41,6 +43,7 @@ _SUITE = "bookworm"
 _RECIPE = 1
 _PULL_SECONDS = 30
 _KEPT_ARCHIVES = 4
+_KEPT_SECONDS = 4 * 3600.0
 _LOG = "images"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _APT_INSTALL = (
@@ -97,11 +100,12 @@ def _build(name: str, *, text: str, context: Path, inputs: list[Path]) -> Image:
 
 
 def _forget_older(name: str) -> None:
-    """Remove archives of an image but the newest: one may be about to be loaded by another run."""
+    """Remove old archives of an image but the newest: others may be in use by other runs."""
     pattern = re.compile(rf"{re.escape(name)}-[0-9a-f]{{16}}")
     archives = [path for path in store().glob(f"{name}-*.tar") if pattern.fullmatch(path.stem)]
     for older in sorted(archives, key=lambda path: path.stat().st_mtime)[:-_KEPT_ARCHIVES]:
-        older.unlink()
+        if time.time() - older.stat().st_mtime > _KEPT_SECONDS:
+            older.unlink()
 
 
 def _key(name: str, *, text: str, context: Path, inputs: list[Path]) -> str:
@@ -311,6 +315,9 @@ def _save(image: Image) -> None:
 def _buildah() -> list[str]:
     directory = _directory()
     return [
+        "unshare",
+        "--mount",
+        "--propagation=private",
         "buildah",
         f"--root={directory / 'storage'}",
         f"--runroot={directory / 'run'}",

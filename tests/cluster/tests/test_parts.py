@@ -159,3 +159,20 @@ def test_an_image_without_a_source_is_refused(tmp_path: Path) -> None:
 
 def test_this_process_is_itself() -> None:
     assert ProcessId.of(os.getpid()) == ProcessId.of(os.getpid())
+
+
+def test_building_an_image_leaves_no_mount(tmp_path: Path) -> None:
+    def mounts() -> set[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return {line.split()[4] for line in lines if "buildah" in line}
+
+    before = mounts()
+    (tmp_path / "file").write_text(str(time.time_ns()))  # never in the cache of builds
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"FROM {builder.DEBIAN}\nCOPY file /file\nRUN test -s /file\n")
+    image = builder.build_image(dockerfile, name="leaves-nothing")
+    try:
+        assert image.archive.stat().st_size > 0
+        assert mounts() <= before
+    finally:
+        image.archive.unlink()

@@ -3,9 +3,10 @@
 Problem: the same tests must run on the harness's own cluster, with images built from this tree and
 an emulator for Blob, and on anybody's cluster, with images and storage of theirs.
 Decision: with KUBECONFIG set, that cluster is used as it is: images and chart values come from the
-file named by ARARAT_E2E_VALUES, the workload's image from ARARAT_E2E_IMAGE, and tests that need a
-Blob emulator are skipped. Else a two-node cluster is started, the product's images are built and
-loaded under the names the chart uses by default, so that `helm install` needs no values.
+file named by ARARAT_E2E_VALUES, the workload's image from ARARAT_E2E_IMAGE, and the emulator for
+Blob listens where ARARAT_E2E_GATEWAY says that its pods reach this machine. Else a two-node cluster
+is started, the product's images are built and loaded under the names the chart uses by default, so
+that `helm install` needs no values.
 Limits: with an external cluster nothing is cleaned up but what the tests themselves made.
 """
 
