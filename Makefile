@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := ararat agent controller tests tools
+# Component tests wait more than they compute: each worker has an API server of its own.
+WORKERS ?= 3
 STAMP := $(VENV)/.installed
 
 # Demo and cluster drive real nodes: root is needed.
@@ -67,7 +69,8 @@ unit: venv ## Tests without I/O: seconds, nothing but Python needed.
 
 .PHONY: component
 component: venv toolchain ## Tests against a real API server, restic and Azurite.
-	@$(BIN)/pytest tests/component tests/cluster
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/component
+	@$(BIN)/pytest tests/cluster
 
 .PHONY: e2e
 e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
