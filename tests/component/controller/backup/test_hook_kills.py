@@ -24,7 +24,7 @@ from .kills import Killed, Killer
 from .test_hooks import Frozen, freezing, hooked, records
 from .world import World, eventually
 
-SEEDS = range(int(os.environ.get("ARARAT_HOOK_KILL_SEEDS", "6")))
+SEEDS = range(int(os.environ.get("ARARAT_HOOK_KILL_SEEDS", "4")))
 FIRST = int(os.environ.get("ARARAT_HOOK_KILL_FIRST", "0"))
 LIVES = 4
 #: Of a life that is ended at a moment, in seconds.
@@ -77,7 +77,7 @@ async def test_no_pod_is_left_frozen(
 ) -> None:
     monkeypatch.setattr("controller.backup.hooks.execute.GRACE_SECONDS", 2.0)
     chance = random.Random(f"hooks-{seed}")
-    annotations = freezing(pre="sleep 0.3;", post="sleep 0.1;", timeout="2s")
+    annotations = freezing(pre="sleep 0.3;", post="sleep 0.1;", timeout="5s")
     pods = [await hooked(world, kubelet, name, annotations=annotations) for name in ("db", "web")]
     story = []
     async with world.agents() as agents:
@@ -128,7 +128,7 @@ async def test_killed_at_the_lines_that_decide(
     after: bool,
 ) -> None:
     monkeypatch.setattr("controller.backup.hooks.execute.GRACE_SECONDS", 2.0)
-    frozen = await hooked(world, kubelet, annotations=freezing(pre="sleep 0.3;", timeout="2s"))
+    frozen = await hooked(world, kubelet, annotations=freezing(pre="sleep 0.3;", timeout="5s"))
 
     class AtMoment(Killer):
         met = 0

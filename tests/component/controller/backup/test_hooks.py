@@ -38,8 +38,8 @@ def freezing(pre: str = "", post: str = "", **settings: str) -> dict[str, str]:
     found = {
         PRE + "command": sh(f"echo pre >> journal; {pre} touch flag"),
         POST + "command": sh(f"echo post >> journal; rm -f flag; {post} true"),
-        PRE + "timeout": "5s",
-        POST + "timeout": "5s",
+        PRE + "timeout": "30s",
+        POST + "timeout": "30s",
     }
     return found | {PRE + key.replace("_", "-"): value for key, value in settings.items()}
 
@@ -234,9 +234,9 @@ async def pod_events(world: World) -> list[dict[str, Any]]:
 async def test_the_longest_freeze(world: World, kubelet: Kubelet) -> None:
     """Whoever takes too long is cut off, and what it brings later does not count."""
     held = Volume({"a": b"a"}, hold=asyncio.Event())
-    frozen = await hooked(world, kubelet, volume=held)
+    frozen = await hooked(world, kubelet, volume=held, annotations=freezing(timeout="12s"))
     await world.workload_of("other")
-    hooks = {"maxFreezeSeconds": 6}
+    hooks = {"maxFreezeSeconds": 12}
     async with world.running():
         await world.backup(hooks=hooks)
         backup = await world.settled()
@@ -249,7 +249,7 @@ async def test_the_longest_freeze(world: World, kubelet: Kubelet) -> None:
     line = (await world.manifest()).hooks[0]
     assert line.reason == "MaxFreeze"
     assert line.frozen_seconds is not None
-    assert line.frozen_seconds >= 6
+    assert line.frozen_seconds >= 12
 
 
 @pytest.mark.parametrize("how", ["cancel", "delete", "tear out"])
@@ -328,7 +328,7 @@ async def test_pods_that_share_a_claim_are_frozen_together(world: World, kubelet
     other = Frozen(kubelet.directory(world.workload, "other"))
     await world.pod("other", claims={"data": "one"})
     action = {"exec": {"command": ["sh", "-c", "echo pre >> journal; touch flag"]}}
-    undo = {"exec": {"command": ["sh", "-c", "echo post >> journal; rm flag"], "timeout": "5s"}}
+    undo = {"exec": {"command": ["sh", "-c", "echo post >> journal; rm flag"], "timeout": "30s"}}
     resource = {"name": "all", "includedNamespaces": ["wp-*"], "pre": [action], "post": [undo]}
     seen: list[bool] = []
     volume = world.volumes["other"] = world.volumes["pod-one"]

@@ -40,7 +40,7 @@ from controller.config import Config
 from controller.context import Context
 
 BACKUPS, JOBS, LOCATIONS = of(Backup), of(PodVolumeBackup), of(BackupLocation)
-DEADLINE = 90.0
+DEADLINE = 180.0
 _numbers = itertools.count(1)
 T = TypeVar("T")
 
