@@ -72,6 +72,11 @@ component: venv toolchain ## Tests against a real API server, restic and Azurite
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/component
 	@$(BIN)/pytest tests/cluster
 
+.PHONY: torture
+torture: venv toolchain ## Backups and restores under random kills and outages. MINUTES=30 SEED=...
+	@$(BIN)/python -m tests.component.agent.torture --minutes $(or $(MINUTES),30) \
+	  $(if $(SEED),--seed $(SEED))
+
 .PHONY: e2e
 e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
 	@$(BIN)/pytest tests/e2e

@@ -8,6 +8,7 @@ watches, stores and the connection to the API. All of it within the pod's grace 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Coroutine
 from typing import Any
 
@@ -92,6 +93,8 @@ class Agent:
 
     async def run(self, *, serve: bool = True) -> None:
         self.config.cache_dir.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.config.session_dir, ignore_errors=True)
+        self.config.session_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._introduce()
         work: list[Coroutine[Any, Any, None]] = [
             *(informer.run() for informer in self._informers),
@@ -109,6 +112,7 @@ class Agent:
                     task.cancel()
         finally:
             await self._locations.close()
+            shutil.rmtree(self.config.session_dir, ignore_errors=True)
         _log.info("agent.stopped")
 
     async def _introduce(self) -> None:

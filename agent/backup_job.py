@@ -3,23 +3,33 @@
 Order: the volume is found and proven, its root directory's metadata taken, the location proven,
 the repository opened, the parent chosen, restic run inside the open descriptor; then the mount must
 still be what it was. Only after that is a status made that says Completed.
-A run that finds the finished snapshot of an earlier run of the same job runs all the same, with
-that snapshot as its parent: that takes seconds, and only a run of its own knows which files could
-not be read.
+A run after the first looks for the snapshot that an earlier one finished before its agent died. It
+is taken as it is: a hook may have let the application go since, and nothing is read twice. What
+that run could not read was written down before the snapshot was stored (agent/announced.py).
 Limits: files that change while they are read are stored as they were met; hooks are for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
 
 from ararat.api import PodVolumeBackup
-from ararat.api.nodejob import BackupSummary, JobPhase, RootMetadata
-from ararat.restic.models import Access, BackupProgress, BackupRequest, BackupResult, PathError
-from ararat.restic.parent import choose_parent, job_tag
+from ararat.api.nodejob import BackupSummary, JobPhase, PodVolumeBackupStatus, RootMetadata
+from ararat.errors import AraratError
+from ararat.human import plural
+from ararat.restic.models import (
+    Access,
+    BackupProgress,
+    BackupRequest,
+    BackupResult,
+    PathError,
+    Snapshot,
+    SnapshotSummary,
+)
+from ararat.restic.parent import choose_parent, find_finished, job_tag
 
 from .context import AgentContext, Engine, Run, find_volume
 from .mounted import OpenVolume, confirmed, limited, volume_opened
@@ -49,25 +59,52 @@ async def back_up(
         context.config.kubelet_dir, spec.pod.uid, source, wait_seconds=wait, waiting=run.say
     ) as volume:
         root = await limited(capture, volume.fd)
-        async with repository_opened(context, job, access=Access.APPEND_ONLY) as restic:
-            try:
-                result = await _run_restic(restic, job, volume, run)
-            finally:
-                index = restic.stats.operations.get("put index")
-                run.stored = index is not None and index.requests > index.errors
+        async with repository_opened(
+            context, job, access=Access.APPEND_ONLY, before_snapshot=_notes(job, run)
+        ) as restic:
+            run.stored = lambda: _has_stored(restic)
+            result = await _run_restic(restic, job, volume, run)
         await confirmed(volume)
     run.bytes_read = result.bytes_processed
     return finished_status(result, root)
 
 
+def _has_stored(restic: Engine) -> bool:
+    """Packs count once an index names them: only then does another run find them."""
+    index = restic.stats.operations.get("put index")
+    return index is not None and index.requests > index.errors
+
+
+def _notes(job: PodVolumeBackup, run: Run) -> Callable[[], Awaitable[None]]:
+    """Writes into the job what the snapshot will not hold."""
+
+    async def note() -> None:
+        if not run.unreadable and not job.status.incomplete:
+            return
+        found = {"incomplete": run.unreadable > 0, "unreadableCount": run.unreadable}
+        try:
+            await run.record(found)
+        except AraratError as error:
+            # Whoever took the job ends this run; until then restic goes on.
+            _log.warning("backup.note_not_written", cause=error.message)
+
+    return note
+
+
 async def _run_restic(
     restic: Engine, job: PodVolumeBackup, volume: OpenVolume, run: Run
 ) -> BackupResult:
-    parent, why = choose_parent(await restic.snapshots(host=job.spec.host), job.spec.host)
+    snapshots = await restic.snapshots(host=job.spec.host)
+    finished_before = find_finished(snapshots, host=job.spec.host, job=job.uid)
+    if run.again and finished_before is not None:
+        _log.info("backup.adopted", snapshot=finished_before.id)
+        return adopted(finished_before, job.status)
+    parent, why = choose_parent(snapshots, job.spec.host)
     _log.info("backup.restic", path=str(volume.path), mount=str(volume.mount), parent=why)
     run.meter.touch()
 
     def report(progress: BackupProgress) -> None:
+        run.unreadable = progress.errors
         run.meter.update(
             bytes_done=progress.bytes_done,
             total_bytes=progress.total_bytes,
@@ -83,6 +120,28 @@ async def _run_restic(
         ignore_ctime=job.spec.ignore_ctime,
     )
     return await restic.backup(request, on_progress=report)
+
+
+def adopted(snapshot: Snapshot, status: PodVolumeBackupStatus) -> BackupResult:
+    """Pure: the result of a run whose agent died after its snapshot."""
+    summary = snapshot.summary or SnapshotSummary()
+    seconds = 0.0
+    if summary.backup_start is not None and summary.backup_end is not None:
+        seconds = (summary.backup_end - summary.backup_start).total_seconds()
+    return BackupResult(
+        snapshot_id=snapshot.id,
+        incomplete=status.incomplete,
+        unreadable_count=status.unreadable_count,
+        parent=snapshot.parent,
+        files_new=summary.files_new,
+        files_changed=summary.files_changed,
+        files_unmodified=summary.files_unmodified,
+        files_total=summary.files_processed,
+        bytes_processed=summary.bytes_processed,
+        bytes_added=summary.bytes_added,
+        bytes_stored=summary.bytes_stored,
+        seconds=seconds,
+    )
 
 
 def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
@@ -121,7 +180,7 @@ def _message(result: BackupResult) -> str | None:
     if not result.incomplete:
         return None
     if not result.unreadable:
-        return "Some files could not be read."
+        return f"{plural(result.unreadable_count, 'file')} could not be read."
     first = result.unreadable[0]
     return (
         f"{result.unreadable_count} files could not be read, the first: "

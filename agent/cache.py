@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 _PAUSE_SECONDS = 300.0
 #: restic names a repository's cache after its id.
 _ID_LENGTH = 64
+_DOOMED = ".evicted"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class CacheKeeper:
         # Asked before measuring: a job that starts meanwhile touches its cache after this moment.
         since = self._oldest_start()
         in_use_since = min(since, time.time()) if since is not None else time.time()
+        await asyncio.to_thread(_finish_removals, self._config.cache_dir)
         caches = await asyncio.to_thread(measure, self._config.cache_dir)
         limit = self._config.cache_limit_bytes
         if usable_cache(self._config) is None:
@@ -133,8 +135,14 @@ def _size(path: str) -> int:
     return total
 
 
+def _finish_removals(directory: Path) -> None:
+    """Those that an agent was killed in the middle of."""
+    for doomed in directory.glob(f"*{_DOOMED}"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _remove(path: Path) -> None:
     """Renamed first, so that a restic that starts now never meets half a cache."""
-    doomed = path.with_name(f"{path.name}.evicted")
+    doomed = path.with_name(f"{path.name}{_DOOMED}")
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -57,6 +57,13 @@ class AgentConfig:
     log_level: str = "INFO"
     log_json: bool = True
 
+    @property
+    def session_dir(self) -> Path:
+        """Below the scratch directory, for this pod alone: what is found there at start was left
+        by a container of it that was killed."""
+        # Short, because sockets stand below it; the end of a UID is its random part.
+        return self.scratch_dir / f"ararat-{self.pod_uid[-12:]}"
+
 
 def from_environment(environment: Mapping[str, str]) -> AgentConfig:
     """Raises InvalidSpec with one sentence for the first value that will not do."""

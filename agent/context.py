@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,6 +84,9 @@ class AgentContext:
     open_repository: OpenRepository = open_repository
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    swept: set[str] = field(default_factory=set)
+    """Repositories in which locks of earlier containers of this pod were looked for."""
+
     def lock_owner(self, location: LocationFile, job: str) -> LockOwner:
         # Locks are stored only in a location that this cluster owns, so its owner is this cluster.
         return LockOwner(
@@ -108,8 +111,14 @@ class Run:
     meter: ProgressMeter
     say: Callable[[str], None]
     """Puts a sentence into the job's status, soon."""
-    stored: bool = False
-    """New data was stored for good: a further run has less to do."""
+    record: Callable[[Mapping[str, Any]], Awaitable[None]]
+    """Writes into the job's status at once; raises JobLost where the job is not ours any more."""
+    stored: Callable[[], bool] = lambda: False
+    """Whether new data was stored for good: a further run has less to do."""
+    again: bool = False
+    """The job ran before, here or elsewhere."""
+    unreadable: int = 0
+    """Files that could not be read so far."""
     bytes_read: int = 0
 
 

@@ -2,7 +2,8 @@
 
 Problem: an agent that is killed takes its restic with it, and restic's lock stays: maintenance of
 that repository would wait for 45 minutes.
-Decision: a job that is adopted first removes locks whose owner is this pod with an earlier start:
+Decision: the first job of this container in a repository, each one that was tried before, and the
+end of one that was left InProgress first remove locks of this pod with an earlier start:
 that this container runs proves that the other does not. Nothing else is touched on that ground.
 Limits: an agent whose *pod* was replaced cannot prove anything; its locks age.
 """
@@ -19,8 +20,11 @@ from ararat.restic.models import LockOwner
 _log = structlog.get_logger(__name__)
 
 
-async def sweep_own_locks(store: BlobStore, directory: str, owner: LockOwner) -> int:
-    """How many were removed. Never raises AraratError: a lock that stays only delays others."""
+async def sweep_own_locks(store: BlobStore, directory: str, owner: LockOwner) -> int | None:
+    """How many were removed; None where that is not known.
+
+    Never raises AraratError: a lock that stays only delays others.
+    """
     removed = 0
     try:
         locks = await list_locks(store, directory)
@@ -31,4 +35,5 @@ async def sweep_own_locks(store: BlobStore, directory: str, owner: LockOwner) ->
             removed += 1
     except AraratError as error:
         _log.warning("lock.sweep_failed", directory=directory, cause=error.message)
+        return None
     return removed

@@ -22,7 +22,7 @@ import structlog
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from ararat.api.base import utcnow
-from ararat.api.nodejob import JobPhase, NodeJobStatus, RestoreMode
+from ararat.api.nodejob import JobPhase, NodeJobStatus, PodVolumeBackupStatus, RestoreMode
 from ararat.errors import AraratError
 
 from . import attempts
@@ -70,7 +70,7 @@ class JobRun:
         self.meter = ProgressMeter()
         self.kind = JobKind.BACKUP if isinstance(record.job, PodVolumeBackup) else JobKind.RESTORE
         self._pod = pod
-        self._run = Run(meter=self.meter, say=self._say)
+        self._run = Run(meter=self.meter, say=self._say, record=record.update)
         self._body: asyncio.Task[dict[str, Any]] | None = None
         self._stop: Stop | None = None
         self._message: str | None = None
@@ -142,19 +142,23 @@ class JobRun:
         """Makes the job ours; its status from before, with an attempt counted where one ended."""
         job = self.record.job
         status: NodeJobStatus = job.status
+        self._run.again = status.start_time is not None
         changes: dict[str, Any] = {}
+        if isinstance(job, PodVolumeBackup):
+            changes["stored"] = None
         if status.phase is JobPhase.IN_PROGRESS:
             # It ran in an agent that is no more: that one had no time to hand it back.
             outcome = attempts.count(
                 status,
                 reason="AgentRestarted",
                 message=f"The agent on {job.spec.node} ended while it ran.",
-                stored=False,
+                stored=isinstance(status, PodVolumeBackupStatus) and status.stored,
                 now=utcnow(),
             )
             if isinstance(outcome, attempts.Final):
                 return await self._final(outcome)
-            changes = {"attempts": outcome.attempts, "conditions": _dump(outcome.conditions)}
+            changes["attempts"] = outcome.attempts
+            changes["conditions"] = _dump(outcome.conditions)
         now = utcnow().isoformat()
         await self.record.update(
             {
@@ -189,7 +193,7 @@ class JobRun:
 
     async def _attend(self) -> None:
         deadline = float(self.record.job.spec.no_progress_seconds)
-        published: tuple[object, str | None] = (None, None)
+        published: tuple[object, ...] = ()
         last = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -197,7 +201,7 @@ class JobRun:
                 self.stop(Stop.NO_PROGRESS)
                 return
             now = time.monotonic()
-            current = (self.meter.snapshot(), self._message)
+            current = (self.meter.snapshot(), self._message, self._run.stored())
             pause = (
                 HEARTBEAT_SECONDS if current == published else self.context.config.progress_seconds
             )
@@ -209,6 +213,7 @@ class JobRun:
                         "heartbeatTime": utcnow().isoformat(),
                         "progress": current[0].to_dict(),
                         "message": self._message,
+                        **({"stored": True} if current[2] else {}),
                     }
                 )
             except JobLost:
@@ -233,7 +238,7 @@ class JobRun:
         outcome = attempts.after_failure(
             before,
             error,
-            stored=self._run.stored,
+            stored=self._run.stored(),
             now=utcnow(),
             first_delay=self.context.config.retry_seconds,
         )
@@ -257,7 +262,7 @@ class JobRun:
                 before,
                 reason=stop,
                 message=f"Nothing moved for {seconds} s.",
-                stored=self._run.stored,
+                stored=self._run.stored(),
                 now=utcnow(),
                 first_delay=self.context.config.retry_seconds,
             )

@@ -35,6 +35,7 @@ from .metrics import AgentMetrics
 from .progress import ProgressMeter
 from .queue import JobKind, Limits, Plan, Waiting, expired, plan
 from .record import JobLost, JobRecord
+from .repository import sweep_after_death
 from .runner import JobRun, Record, RunEnd
 
 _log = structlog.get_logger(__name__)
@@ -287,6 +288,8 @@ class Scheduler:
         record = self._record(entry)
         self._settling.add(entry.job.uid)
         try:
+            if entry.job.status.phase is JobPhase.IN_PROGRESS:
+                await sweep_after_death(self._context, entry.job)
             await record.update(
                 {
                     "phase": step.phase.value,

@@ -142,6 +142,10 @@ class PodVolumeBackupStatus(NodeJobStatus):
     snapshot_id: str | None = Field(default=None, description="Full ID of the snapshot.")
     summary: BackupSummary | None = Field(default=None, description="restic's own summary.")
     root: RootMetadata | None = Field(default=None, description="The volume's root directory.")
+    stored: bool = Field(
+        default=False,
+        description="The current run has stored data that a run after it need not read again.",
+    )
     empty: bool = Field(default=False, description="The volume held no file.")
     incomplete: bool = Field(default=False, description="Some files could not be read.")
     unreadable_count: int = Field(default=0, description="How many.")

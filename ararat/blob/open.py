@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ararat.api.location import BackupLocationSpec
 
-from .azure import AzureStore, Reload
 from .filesystem import FilesystemStore
 from .store import BlobStore
+
+if TYPE_CHECKING:
+    from .azure import Reload
 
 
 async def open_store(
@@ -25,6 +28,9 @@ async def open_store(
     restart. Raises InvalidSpec or AccessDenied where no login can be made of what is given.
     """
     if spec.azure is not None:
+        # 20 MiB of libraries, which a node whose locations are directories never needs.
+        from .azure import AzureStore
+
         return AzureStore(spec.azure, credentials, reload=reload)
     assert spec.filesystem is not None, "the model has checked that there is one"
     return FilesystemStore(Path(spec.filesystem.path))

@@ -8,19 +8,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import yaml
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import Configuration
-from kubernetes.aio.config.incluster_config import (
-    SERVICE_CERT_FILENAME,
-    SERVICE_HOST_ENV_NAME,
-    SERVICE_TOKEN_FILENAME,
-    InClusterConfigLoader,
-)
 
 from ararat.errors import InvalidSpec
 
 from .client import KubeClient
 from .errors import shorten
+from .library import (
+    SERVICE_CERT_FILENAME,
+    SERVICE_HOST_ENV_NAME,
+    SERVICE_TOKEN_FILENAME,
+    ConfigException,
+    Configuration,
+    InClusterConfigLoader,
+    load_kube_config,
+)
 from .transport import Transport
 
 
@@ -56,7 +57,7 @@ async def connect(
         transport = Transport(
             configuration, timeout=timeout, parallel=parallel, reauthenticate=reauthenticate
         )
-    except (kube_config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         where = path or "the pod's service account"
         raise InvalidSpec(
             f"cannot connect to a cluster with {where}: {shorten(str(error))}",
@@ -77,7 +78,7 @@ async def _load_kubeconfig(
     path: str, context: str | None, configuration: Configuration
 ) -> Callable[[], Awaitable[object]]:
     """Returns what loads it again: tokens of cloud logins last an hour, ``logs -f`` longer."""
-    loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+    loader = await load_kube_config(  # type: ignore[no-untyped-call]
         config_file=path, context=context, client_configuration=configuration, persist_config=False
     )
 

@@ -23,8 +23,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 from prometheus_client import Counter, Histogram
 from yarl import URL
 
@@ -39,6 +37,7 @@ from .errors import (
     parse_status,
     shorten,
 )
+from .library import Configuration, RESTClientObject
 from .resources import LEASES, SECRETS, ResourceType
 
 REQUESTS = Counter(

@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from . import arguments, messages, sandbox
 from .errors import ResticFailed
 from .models import (
     PATHS_KEPT,
+    BackupProgress,
     BackupRequest,
     BackupResult,
     OnBackupProgress,
@@ -106,6 +108,7 @@ class _Seen:
 
     def __init__(self, on_progress: OnBackupProgress | None) -> None:
         self._on_progress = on_progress
+        self._last = BackupProgress()
         self.summary: messages.Message = {}
         self.unreadable: list[PathError] = []
         self.unreadable_count = 0
@@ -113,8 +116,9 @@ class _Seen:
     def line(self, line: str) -> None:
         message = messages.parse_message(line)
         match messages.kind(message):
-            case "status" if self._on_progress is not None:
-                self._on_progress(messages.backup_progress(message))
+            case "status":
+                self._last = messages.backup_progress(message)
+                self._report()
             case "summary":
                 self.summary = message
 
@@ -124,6 +128,12 @@ class _Seen:
             self.unreadable_count += 1
             if len(self.unreadable) < PATHS_KEPT:
                 self.unreadable.append(found)
+            self._report()
+
+    def _report(self) -> None:
+        """Errors as they come: whoever must know of them cannot wait for the next status."""
+        if self._on_progress is not None:
+            self._on_progress(replace(self._last, errors=self.unreadable_count))
 
 
 async def _is_empty(volume: int) -> bool:

@@ -40,6 +40,7 @@ class FakeEngine:
         self.most = 0
         self.stored = 0
         self.known: list[Snapshot] = []
+        self.reported = BackupProgress(total_bytes=100, bytes_done=40, total_files=2, files_done=1)
         self.on_backup: Callable[[BackupRequest], Awaitable[BackupResult]] = self._back_up
         self.on_restore: Callable[[RestoreRequest], Awaitable[RestoreResult]] = self._restore
 
@@ -63,7 +64,7 @@ class FakeEngine:
     ) -> BackupResult:
         self.backups.append(request)
         if on_progress is not None:
-            on_progress(BackupProgress(total_bytes=100, bytes_done=40, total_files=2, files_done=1))
+            on_progress(self.reported)
         return await self.on_backup(request)
 
     async def restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -42,6 +43,17 @@ async def prepare_real(made: World) -> None:
 def locks(world: World) -> list[str]:
     folder = world.location_path / world.repository["directory"] / "locks"
     return os.listdir(folder) if folder.is_dir() else []
+
+
+def working() -> list[int]:
+    """Those that back up or restore; others only list and check."""
+    found = []
+    for pid in restics():
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"backup" in command or b"restore" in command:
+                found.append(pid)
+    return found
 
 
 def restics() -> list[int]:

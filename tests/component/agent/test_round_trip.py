@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
-from tests.component.agent.real import as_restore, claimed, locks, restics
+from tests.component.agent.real import as_restore, claimed, locks, restics, working
 from tests.component.agent.walker import differences, every_kind_of_file, walk
 from tests.component.agent.world import World
 
@@ -109,8 +109,9 @@ async def big(world: World, pod: str = "db-0", size: int = 400) -> tuple[str, Pa
 
 
 async def under_way(world: World) -> None:
-    while not restics() or not locks(world):
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(90):
+        while not working() or not locks(world):
+            await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)
 
 
@@ -134,7 +135,7 @@ async def test_a_killed_restic_is_run_again(world: World):
     async with world.agent():
         await world.backup("b1", "db-0", uid)
         await under_way(world)
-        for pid in restics():
+        for pid in working():
             os.kill(pid, signal.SIGKILL)
         status = await world.until(PodVolumeBackup, "b1", "Completed", seconds=90)
         assert any(c["reason"] == "Killed" for c in status["conditions"])

@@ -61,15 +61,21 @@ class World:
         )
         self.config.scratch_dir.mkdir()
 
-    async def prepare(self, *, directory: str = DIRECTORY, password: str = PASSWORD) -> None:
+    async def prepare(
+        self,
+        *,
+        directory: str = DIRECTORY,
+        password: str = PASSWORD,
+        location: dict[str, Any] | None = None,
+    ) -> None:
         for name in (self.namespace, self.workloads):
             await self.api.create(NAMESPACES, {"metadata": {"name": name}})
-        self.location_path.mkdir()
-        file = LocationFile(location_id=LOCATION_ID, owner=CLUSTER)
-        (self.location_path / LOCATION).write_bytes(file.encode())
-        await self.create(
-            BackupLocation, "default", {"filesystem": {"path": str(self.location_path)}}
-        )
+        if location is None:
+            self.location_path.mkdir()
+            file = LocationFile(location_id=LOCATION_ID, owner=CLUSTER)
+            (self.location_path / LOCATION).write_bytes(file.encode())
+            location = {"filesystem": {"path": str(self.location_path)}}
+        await self.create(BackupLocation, "default", location)
         await self.secret("password", password)
         self.repository: dict[str, Any] = {
             "location": "default",

@@ -85,6 +85,12 @@ class FaultProxy:
                 await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except ConnectionError:
+            return _cut(request)  # the client has gone first
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.raw_path}")
         fault = self.faults(request.method, request.raw_path) or Fault()
         await asyncio.sleep(fault.delay)
