@@ -23,7 +23,14 @@ from functools import partial
 from ararat.api.nodejob import RootMetadata
 
 #: Not ours to set: labels of the node's security policy.
-_FOREIGN = ("security.selinux", "security.SMACK64", "security.ima", "security.evm")
+_FOREIGN = (
+    "security.selinux",
+    "security.SMACK64",
+    "security.ima",
+    "security.evm",
+    # XFS's second view of an ACL: to remove it removes the ACL.
+    "trusted.SGI_ACL",
+)
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 

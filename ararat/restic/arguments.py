@@ -102,6 +102,9 @@ def tuning(chosen: Tuning, *, binary: Binary) -> list[str]:
 
 def restore(request: RestoreRequest) -> list[str]:
     arguments = ["restore", check_id(request.snapshot_id), "--target=."]
+    # XFS shows an ACL once more under this name to whoever has SYS_ADMIN; restic would remove that
+    # as not in the snapshot, and the ACL with it.
+    arguments.append("--exclude-xattr=trusted.SGI_ACL*")
     if request.sparse:
         arguments.append("--sparse")
     if request.verify:

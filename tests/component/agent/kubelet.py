@@ -48,6 +48,19 @@ class FakeKubelet:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
         self._mounted.append(path)
 
+    def formatted(self, path: Path, kind: str) -> None:
+        """A file system of its own, as a disk has one."""
+        if kind == "tmpfs":
+            self.tmpfs(path, options="size=64m")
+            return
+        image = self._disks / f"{len(self._mounted)}.{kind}"
+        # mkfs.xfs makes nothing smaller than 300 MiB; the file is sparse.
+        with image.open("wb") as file:
+            file.truncate(512 << 20)
+        subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+        self._mounted.append(path)
+
     def unmount(self, path: Path) -> None:
         subprocess.run(["umount", "-l", str(path)], check=True)
         self._mounted.remove(path)

@@ -1,8 +1,7 @@
 """The agent as its own process, with the chart's capabilities and each of them missing once.
 
 Every capability that the chart names must be needed: without it a restore is not what it was, or
-says that it failed. DAC_READ_SEARCH is left out of that: DAC_OVERRIDE, which is needed to write
-into others' directories, allows all that it allows.
+says that it failed.
 """
 
 from __future__ import annotations
@@ -113,9 +112,7 @@ async def test_the_charts_capabilities_are_enough(world: World, control_plane: C
     assert locks(world) == []
 
 
-@pytest.mark.parametrize(
-    "missing", [name for name in chart_capabilities() if name != "DAC_READ_SEARCH"]
-)
+@pytest.mark.parametrize("missing", chart_capabilities())
 async def test_each_of_them_is_needed(world: World, control_plane: ControlPlane, missing: str):
     names = [name for name in chart_capabilities() if name != missing]
     found = await round_trip(world, control_plane, names)

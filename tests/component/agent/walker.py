@@ -45,6 +45,8 @@ def _look(path: bytes) -> dict[str, Any]:
         "xattrs": {
             name: os.getxattr(path, name, follow_symlinks=False)
             for name in os.listxattr(path, follow_symlinks=False)
+            # XFS shows an ACL a second time, to root only.
+            if not name.startswith("trusted.SGI_ACL")
         },
     }
     if stat.S_ISREG(info.st_mode):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +129,8 @@ def test_agent_may(release: Release, verb: str, resource: str, where: dict[str, 
         ("patch", "persistentvolumeclaims", {"namespace": "wp"}),
         ("create", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
         ("delete", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "podvolumebackups.ararat.dev", {"namespace": NAMESPACE}),
+        ("patch", "podvolumerestores.ararat.dev", {"namespace": NAMESPACE}),
         ("patch", "backups.ararat.dev", {"namespace": NAMESPACE}),
         ("patch", "backuplocations.ararat.dev", {"namespace": NAMESPACE}),
         ("create", "serviceaccounts/token", {"namespace": NAMESPACE}),
@@ -135,6 +140,52 @@ def test_agent_may(release: Release, verb: str, resource: str, where: dict[str, 
 )
 def test_agent_may_not(release: Release, verb: str, resource: str, where: dict[str, str]) -> None:
     assert not release.may(AGENT, verb, resource, **where)
+
+
+def test_the_agents_own_token_is_refused(release: Release) -> None:
+    """The calls themselves, with a token as the kubelet mounts it, not only RBAC's opinion."""
+    accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/ararat-agent"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = release.plane.api.create(f"{accounts}/token", request)["status"]["token"]
+    trust = ssl.create_default_context(cafile=str(release.plane.ca.certificate))
+
+    def status(method: str, path: str, body: Any = None) -> int:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(release.plane.url + path, data=data, method=method)
+        request.add_header("Authorization", f"Bearer {token}")
+        patch = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        request.add_header("Content-Type", patch)
+        try:
+            with urllib.request.urlopen(request, context=trust, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    own = f"/api/v1/namespaces/{NAMESPACE}"
+    jobs = f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/podvolumebackups"
+    assert status("GET", "/api/v1/pods") == 200
+    assert status("GET", jobs) == 200
+    # Allowed, and there is none of that name.
+    assert status("GET", f"{own}/secrets/no-such") == 404
+    assert status("PATCH", f"{jobs}/no-such/status", {"status": {}}) == 404
+    pod = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+    refused = {
+        ("GET", f"{own}/secrets"): None,
+        ("GET", f"{own}-keys/secrets/master-key"): None,
+        ("GET", "/api/v1/namespaces/default/secrets/x"): None,
+        ("GET", "/api/v1/nodes"): None,
+        ("POST", "/api/v1/namespaces/default/pods"): pod,
+        ("DELETE", "/api/v1/namespaces/default/pods/x"): None,
+        ("POST", "/api/v1/namespaces/default/pods/x/exec?command=id"): None,
+        ("PATCH", "/api/v1/namespaces/default/persistentvolumeclaims/x"): {},
+        ("POST", jobs): {"metadata": {"name": "x"}, "spec": {}},
+        ("PATCH", f"{jobs}/x"): {"spec": {"cancel": True}},
+        ("DELETE", f"{jobs}/x"): None,
+        ("PATCH", f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/backups/x"): {},
+        ("POST", f"{accounts}/token"): request,
+    }
+    answers = {call: status(*call, body) for call, body in refused.items()}
+    assert set(answers.values()) == {403}, answers
 
 
 @pytest.mark.parametrize(
