@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from ararat import health
 from ararat.api import PodVolumeBackup, PodVolumeRestore, Resource
 from ararat.api.names import NODE
-from ararat.errors import AraratError
+from ararat.errors import AraratError, Retryable
 from ararat.kube.api import KubeApi
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer
@@ -129,6 +129,8 @@ class Agent:
             binary = await find_restic()
             self._metrics.restic.info({"version": binary.version_text})
             found = binary.version_text
+        except Retryable as error:
+            found = error.message  # each job asks again
         except AraratError as error:
             self._restic_trouble = found = error.message
             _log.error("agent.no_restic", problem=error.message)

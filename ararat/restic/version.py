@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ararat import process
 
-from .errors import ResticMissing
+from .errors import ChildKilled, ResticMissing
 
 #: Names the binary; without it ``restic`` is looked up on PATH.
 VARIABLE = "ARARAT_RESTIC"
@@ -85,6 +85,9 @@ async def _ask(path: Path) -> Binary:
         argv=(str(path), "version", "--json", "--no-cache"), env={"TMPDIR": tempfile.gettempdir()}
     )
     end = await process.run(command, grace=5, on_stdout=lines.append)
+    if end.signal is not None:
+        # Nothing is wrong with it: the node was short of memory, or somebody killed it.
+        raise ChildKilled(f"asking {path} for its version: it {end.text}", tail=end.tail)
     version = parse_version("\n".join(lines))
     if version is None:
         raise ResticMissing(f"{path} does not work ({end.text}): {_HOW}")
