@@ -13,6 +13,8 @@ from .base import Model, Resource, Status
 
 class Authentication(StrEnum):
     WORKLOAD_IDENTITY = "WorkloadIdentity"
+    MANAGED_IDENTITY = "ManagedIdentity"
+    SERVICE_PRINCIPAL = "ServicePrincipal"
     ACCOUNT_KEY = "AccountKey"
     SAS = "SAS"
 
@@ -28,6 +30,12 @@ class AccessTier(StrEnum):
     COLD = "Cold"
 
 
+class Cloud(StrEnum):
+    PUBLIC = "AzurePublic"
+    US_GOVERNMENT = "AzureUSGovernment"
+    CHINA = "AzureChina"
+
+
 class AzureLocation(Model):
     """A container in Azure Blob Storage, and a prefix in it."""
 
@@ -36,15 +44,29 @@ class AzureLocation(Model):
     prefix: str = Field(default="", description="Folder within the container; empty is its root.")
     endpoint: str | None = Field(
         default=None,
-        description="Blob service URL, for sovereign clouds, private endpoints and emulators; "
-        "by default https://<accountName>.blob.core.windows.net.",
+        description="Blob service URL, for private endpoints and emulators; by default "
+        "https://<accountName>.blob.core.windows.net, or its like in another cloud.",
+    )
+    cloud: Cloud | None = Field(
+        default=None,
+        description="Which Azure the account is in: chooses the Blob service's domain and the "
+        "authority to log in at. Unset: AzurePublic, or what the pod's identity webhook says.",
     )
     authentication: Authentication = Field(
         default=Authentication.WORKLOAD_IDENTITY, description="How to log in."
     )
+    client_id: str | None = Field(
+        default=None,
+        description="Client ID of the service principal, or of the identity where there are "
+        "several.",
+    )
+    tenant_id: str | None = Field(
+        default=None, description="Directory (tenant) ID of the service principal or identity."
+    )
     credentials_secret: str | None = Field(
         default=None,
-        description="Secret in Ararat's namespace with the key `accountKey` or `sas`.",
+        description="Secret in Ararat's namespace with the key `accountKey`, `sas`, "
+        "`clientSecret`, or `clientCertificate` (PEM, key included).",
     )
     access_tier: AccessTier | None = Field(
         default=None, description="Access tier for data; the account's default where unset."
@@ -54,10 +76,15 @@ class AzureLocation(Model):
     )
 
     @model_validator(mode="after")
-    def _secret_where_needed(self) -> Self:
-        needs = self.authentication is not Authentication.WORKLOAD_IDENTITY
-        if needs and not self.credentials_secret:
-            raise ValueError(f"credentialsSecret is needed for {self.authentication}")
+    def _what_the_login_needs(self) -> Self:
+        kind = self.authentication
+        identity = kind in (Authentication.WORKLOAD_IDENTITY, Authentication.MANAGED_IDENTITY)
+        if not identity and not self.credentials_secret:
+            raise ValueError(f"credentialsSecret is needed for {kind}")
+        if kind is Authentication.SERVICE_PRINCIPAL and not (self.client_id and self.tenant_id):
+            raise ValueError("clientID and tenantID are needed for ServicePrincipal")
+        if kind is Authentication.MANAGED_IDENTITY and self.tenant_id:
+            raise ValueError("tenantID has no meaning for ManagedIdentity: leave it out")
         return self
 
 

@@ -33,7 +33,7 @@ from ararat.api.location import AccessTier, AzureLocation
 from ararat.errors import AccessDenied, NotFound
 from ararat.layout import is_data
 
-from . import azure_client, azure_errors
+from . import azure_client, azure_errors, login
 from .errors import StoreUnreachable
 from .store import BlobInfo, Names, check_name
 
@@ -67,10 +67,11 @@ class AzureStore:
         self._where = f"container {location.container} of {location.account_name}"
         self._reload = reload
         self._secret = dict(secret)
-        self._credential = azure_client.credential(location, secret)
+        self._credential = self._login(secret)
         self._transport = azure_client.transport(location)
         self._container = azure_client.client(location, self._credential, self._transport)
         self._reloaded = -_RELOAD_PAUSE
+        self._retired: list[login.Credential] = []
         self._reloading = asyncio.Lock()
 
     async def get(self, name: str) -> bytes:
@@ -251,9 +252,14 @@ class AzureStore:
     async def close(self) -> None:
         await self._container.close()
         await self._transport.close()
-        closer = getattr(self._credential, "close", None)
-        if closer is not None:
-            await closer()
+        for used in (*self._retired, self._credential):
+            closer = getattr(used, "close", None)
+            if closer is not None:
+                await closer()
+
+    def _login(self, secret: Mapping[str, bytes]) -> login.Credential:
+        location = self._location
+        return login.credential(location, secret, lambda: azure_client.transport(location))
 
     def _blob(self, name: str) -> BlobClient:
         return self._container.get_blob_client(self._prefix + check_name(name))
@@ -319,19 +325,25 @@ class AzureStore:
             await anext(self._container.list_blobs(results_per_page=1).by_page(), None)
 
     async def _refresh(self) -> bool:
-        """Whether there are new credentials since the refused request was made."""
-        if self._reload is None:
+        """Whether there are new credentials since the refused request was made.
+
+        A login by token is made anew in any case: it holds a token, and the file or the role that
+        the next one comes from may have changed.
+        """
+        by_token = self._location.authentication in login.BY_TOKEN
+        if self._reload is None and not by_token:
             return False
         async with self._reloading:
             if time.monotonic() - self._reloaded < _RELOAD_PAUSE:
                 return True  # somebody else has just read them
-            secret = await self._reload()
+            secret = dict(await self._reload()) if self._reload else self._secret
             self._reloaded = time.monotonic()
-            if secret == self._secret:
+            if secret == self._secret and not by_token:
                 return False
-            self._secret = dict(secret)
-            self._credential = azure_client.credential(self._location, secret)
-            self._container = azure_client.client(self._location, self._credential, self._transport)
+            fresh = self._login(secret)
+            self._retired.append(self._credential)  # requests under way may still use it
+            self._secret, self._credential = secret, fresh
+            self._container = azure_client.client(self._location, fresh, self._transport)
             return True
 
     def _info(self, found: Any) -> BlobInfo:

@@ -1,4 +1,4 @@
-"""How Ararat logs in to Azure Blob Storage, and how it connects.
+"""How Ararat connects to Azure Blob Storage.
 
 Decision: one aiohttp session per store with one TLS context (the SDK would make a new context, and
 so a new connection, for every request once a CA bundle is given); our own retry policy, because the
@@ -12,19 +12,17 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
-from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
-from ararat.api.location import Authentication, AzureLocation
-from ararat.errors import AccessDenied, InvalidSpec
+from ararat.api.location import AzureLocation
+from ararat.errors import InvalidSpec
 
-Credential = AzureNamedKeyCredential | AzureSasCredential | AsyncTokenCredential
+from .login import Credential, endpoint
 
 MIB = 1024 * 1024
 #: A connection that is not there after this long will not come; four attempts stay below 30 s.
@@ -100,34 +98,14 @@ def transport(location: AzureLocation) -> AioHttpTransport:
     return PiecewiseTransport(session=session, connection_data_block_size=_PIECEWISE)
 
 
-def credential(location: AzureLocation, secret: Mapping[str, bytes]) -> Credential:
-    """Raises InvalidSpec or AccessDenied with what is missing."""
-    kind = location.authentication
-    if kind is Authentication.WORKLOAD_IDENTITY:
-        return _workload_identity()
-    wanted = "accountKey" if kind is Authentication.ACCOUNT_KEY else "sas"
-    try:
-        value = secret[wanted].decode("ascii").strip()
-    except KeyError:
-        raise AccessDenied(
-            f"the Secret {location.credentials_secret} has no key {wanted!r}"
-        ) from None
-    except UnicodeDecodeError:
-        raise AccessDenied(f"{wanted} in {location.credentials_secret} is not text") from None
-    if kind is Authentication.ACCOUNT_KEY:
-        return AzureNamedKeyCredential(location.account_name, value)
-    return AzureSasCredential(value.removeprefix("?"))
-
-
 def client(
     location: AzureLocation, login: Credential, connections: AioHttpTransport
 ) -> ContainerClient:
     """A client of the container; cheap, made anew when credentials rotate."""
     # The SDK logs every request's headers at INFO.
     logging.getLogger("azure").setLevel(logging.WARNING)
-    endpoint = location.endpoint or f"https://{location.account_name}.blob.core.windows.net"
     return ContainerClient(
-        endpoint.rstrip("/"),
+        endpoint(location),
         location.container,
         credential=login,
         transport=connections,
@@ -145,20 +123,6 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made.setblocking(False)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_SECONDS * 1000)
     return made
-
-
-def _workload_identity() -> AsyncTokenCredential:
-    from azure.identity.aio import WorkloadIdentityCredential
-
-    try:
-        return WorkloadIdentityCredential()
-    except ValueError as exc:
-        raise InvalidSpec(
-            "this pod has no workload identity (AZURE_CLIENT_ID, AZURE_TENANT_ID and "
-            "AZURE_FEDERATED_TOKEN_FILE are set by its webhook): see docs on authentication, or "
-            "choose AccountKey or SAS",
-            reason="NoWorkloadIdentity",
-        ) from exc
 
 
 def _seconds(text: str | None) -> float:

@@ -78,11 +78,12 @@ def _header(exc: HttpResponseError, name: str) -> str:
 
 def translate(exc: AzureError, *, where: str, name: str) -> AraratError:
     """``where`` names account and container; ``name`` the blob, or what was tried."""
+    if isinstance(exc, ClientAuthenticationError) and not error_code(exc):
+        # No token, said by azure-identity and not by the store. Its text names files and tenants,
+        # never secrets, but is long.
+        return AccessDenied(f"logging in to {where} failed: {_first_line(exc)}")
     if isinstance(exc, HttpResponseError) and exc.status_code is not None:
         return _from_response(exc, exc.status_code, where=where, name=name)
-    if isinstance(exc, ClientAuthenticationError):
-        # azure-identity: no token. Its text names files and tenants, never secrets, but is long.
-        return AccessDenied(f"logging in to {where} failed: {_first_line(exc)}")
     verb = "cannot be reached" if isinstance(exc, ServiceRequestError) else "does not answer"
     return StoreUnreachable(f"{where} {verb}: {_first_line(exc)}")
 

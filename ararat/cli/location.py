@@ -49,19 +49,37 @@ def create(
         str | None,
         typer.Option(
             "--endpoint",
-            help="Blob service URL, for other clouds, private endpoints, emulators.",
+            help="Blob service URL, for private endpoints and emulators.",
             metavar="URL",
         ),
     ] = None,
     authentication: Annotated[
         str,
-        typer.Option("--authentication", help="WorkloadIdentity, AccountKey or SAS."),
+        typer.Option(
+            "--authentication",
+            help="WorkloadIdentity, ManagedIdentity, ServicePrincipal, AccountKey or SAS.",
+        ),
     ] = "WorkloadIdentity",
+    client_id: Annotated[
+        str | None,
+        typer.Option(
+            "--client-id", help="Client ID of a service principal or identity.", metavar="ID"
+        ),
+    ] = None,
+    tenant_id: Annotated[
+        str | None,
+        typer.Option("--tenant-id", help="Tenant ID of a service principal.", metavar="ID"),
+    ] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option("--cloud", help="AzurePublic, AzureUSGovernment or AzureChina."),
+    ] = None,
     credentials_secret: Annotated[
         str | None,
         typer.Option(
             "--credentials-secret",
-            help="Secret in Ararat's namespace with the key accountKey or sas.",
+            help="Secret in Ararat's namespace with the key accountKey, sas, clientSecret or "
+            "clientCertificate.",
             metavar="NAME",
         ),
     ] = None,
@@ -115,6 +133,9 @@ def create(
             "prefix": prefix,
             "endpoint": endpoint,
             "authentication": authentication,
+            "clientID": client_id,
+            "tenantID": tenant_id,
+            "cloud": cloud,
             "credentialsSecret": credentials_secret,
             "accessTier": access_tier,
             "caBundle": _pem(ca_bundle),

@@ -125,7 +125,9 @@ class Locations:
                 cached.location = replace(cached.location, resource=resource)
                 cached.believed_until = begun + _BELIEVED_SECONDS
                 return cached.location
-            store = await open_store(resource.spec, credentials)
+            store = await open_store(
+                resource.spec, credentials, reload=lambda: self._credentials(resource)
+            )
             try:
                 location = await self._prove(resource, store)
             except BaseException:
