@@ -1,5 +1,5 @@
 """``python -m controller``: the controller. ``python -m controller show ...``: what is stored;
-``ls`` and ``cat``: files of volumes in a backup.
+``ls`` and ``cat``: files of volumes in a backup; ``check-location``: whether one works.
 
 These are what the CLI runs in a controller's container, so that whoever has a kubeconfig and may
 exec there needs no access to the store.
@@ -36,6 +36,8 @@ def main() -> int:
         files.add_argument("backup")
         files.add_argument("volume", help="namespace/claim, or namespace/pod/volume")
         files.add_argument("path", nargs="?" if command == "ls" else None, default="/")
+    check = commands.add_parser("check-location", help="try a location out, as JSON lines")
+    check.add_argument("name")
     arguments = parser.parse_args()
     try:
         config = Config.from_env(os.environ)
@@ -46,6 +48,12 @@ def main() -> int:
             configure("error", json=True)
             work = follow_run if arguments.follow else show_stored
             asyncio.run(work(config, arguments.what, arguments.name, sys.stdout.buffer))
+            return 0
+        if arguments.command == "check-location":
+            from controller.location.check import check as check_location
+
+            configure("error", json=True)
+            asyncio.run(check_location(config, arguments.name, sys.stdout.buffer))
             return 0
         if arguments.command in ("ls", "cat"):
             from controller.files import list_files, read_file

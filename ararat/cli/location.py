@@ -189,6 +189,33 @@ def get(
         output.text(location_view.table(parsed(BackupLocation, found), utcnow()))
 
 
+@app.command()
+@with_settings
+def check(settings: Settings, name: Name, form: options.OutputOption = Output.TABLE) -> None:
+    """Try a location out, from inside the cluster: reach, log in, list, write, read, delete.
+
+    Shows how long requests take, how fast data goes up and down, whose location it is, and which
+    restic is used. A ReadOnly location is not written to. What is written for the check is removed.
+    Ends with 1 where a step fails.
+
+    \b
+      ararat location check prod
+      ararat location check prod -o json
+    """
+    import json
+
+    from ararat.cli import location_view, remote
+
+    printed = session.run(settings, lambda api: remote.check_location(api, settings, name))
+    steps = [json.loads(line) for line in printed.splitlines()]
+    if form.for_machines:
+        output.document({"location": name, "steps": steps}, form)
+    else:
+        output.text(location_view.checks(steps))
+    if any(step["ok"] is False for step in steps):
+        raise typer.Exit(session.FAILED)
+
+
 @app.command("take-over")
 @with_settings
 def take_over(

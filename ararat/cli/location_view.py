@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from ararat.api import BackupLocation
 from ararat.cli import render
@@ -32,6 +33,13 @@ def table(locations: Iterable[BackupLocation], now: datetime) -> str:
             reasons.append(f"{location.name}: {status.message}")
     text = render.table(HEADERS, rows)
     return "\n".join([text, "", *reasons]) if reasons else text
+
+
+def checks(steps: Iterable[Mapping[str, Any]]) -> str:
+    """What ``location check`` found, a line for each step."""
+    words = {True: "ok", False: "FAILED", None: "-"}
+    rows = [(str(s["name"]), words[s["ok"]], str(s["detail"])) for s in steps]
+    return render.table(("STEP", "RESULT", "DETAIL"), rows)
 
 
 def where(location: BackupLocation) -> str:

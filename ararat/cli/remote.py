@@ -37,6 +37,15 @@ async def show(api: KubeApi, settings: Settings, what: str, name: str) -> bytes:
     return bytes(output)
 
 
+async def check_location(api: KubeApi, settings: Settings, name: str) -> bytes:
+    """The lines of ``controller check-location NAME``. Raises as ``show`` does."""
+    output = bytearray()
+    about = f"the next step of its check of {name}"
+    async for part in ask(api, settings, ["check-location", name], about=about):
+        output += part
+    return bytes(output)
+
+
 async def ask(
     api: KubeApi, settings: Settings, arguments: Sequence[str], *, about: str
 ) -> AsyncGenerator[bytes, None]:

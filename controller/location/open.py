@@ -137,6 +137,15 @@ class Locations:
             self._cache[name] = _Cached(fingerprint, location, begun + _BELIEVED_SECONDS)
             return location
 
+    async def described(self, name: str) -> tuple[BackupLocation, BlobStore]:
+        """The location as it is described, with a store of its own; nothing is proven or asked.
+
+        The caller closes the store. Raises NotFound, InvalidSpec, AccessDenied.
+        """
+        resource = await self._resource(name)
+        credentials = await self._credentials(resource)
+        return resource, await open_store(resource.spec, credentials)
+
     async def check(self, name: str) -> OpenLocation:
         """As open(), but looks at the store again.
 
