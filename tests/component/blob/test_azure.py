@@ -292,3 +292,34 @@ async def test_one_connection_serves_many_requests(azurite: Azurite, container: 
     assert sum(len(found) for found in connector._conns.values()) == 1
     assert time.monotonic() - began < 5
     await store.close()
+
+
+async def test_a_download_goes_on_where_it_was_cut(store: AzureStore, proxy: FaultProxy) -> None:
+    data = bytes(range(256)) * 4096
+    await store.put("x", data)
+    proxy.faults = times(2, Fault(cut_after=300_000), method="GET")
+    before = len(proxy.seen)
+    assert await store.get("x") == data
+    assert len(proxy.seen) - before == 3
+    proxy.faults = times(1, Fault(cut_after=1000), method="GET")
+    assert b"".join([p async for p in store.read("x", offset=7, length=5000)]) == data[7:5007]
+    proxy.faults = times(99, Fault(cut_after=0), method="GET")
+    with pytest.raises(StoreUnreachable, match="breaks off"):
+        await store.get("x")
+
+
+async def test_two_versions_of_a_blob_are_never_mixed(store: AzureStore, proxy: FaultProxy) -> None:
+    await store.put("x", b"a" * 1_000_000)
+    proxy.faults = times(1, Fault(cut_after=300_000), method="GET")
+    pieces = store.read("x")
+    assert set(await anext(pieces)) == set(b"a")
+    await store.put("x", b"b" * 1_000_000)
+    seen: set[int] = set()
+
+    async def go_on() -> None:
+        async for piece in pieces:
+            seen.update(piece)
+
+    with pytest.raises(StoreUnreachable, match="changed while it was read"):
+        await go_on()
+    assert seen <= set(b"a")

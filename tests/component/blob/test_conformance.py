@@ -186,6 +186,15 @@ async def test_every_legal_name(store: BlobStore, name: str) -> None:
     assert await names(store) == []
 
 
+async def test_every_legal_character(store: BlobStore) -> None:
+    legal = [chr(number) for number in range(0x20, 0x7F) if chr(number) not in "/\\"]
+    made = sorted(f"chars/{ord(character):02x}{character}x" for character in legal)
+    await asyncio.gather(*(store.put(name, name.encode(), create_only=True) for name in made))
+    assert await names(store, "chars/") == made
+    for name in made:
+        assert await store.get(name) == name.encode()
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "/a", "a/", "a//b", "a/../b", "..", "./a", "a\\b", "a.", "a\0b", "a\nb", "x" * 2000],
