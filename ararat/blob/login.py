@@ -99,7 +99,7 @@ def _service_principal(
 
     assert location.tenant_id is not None, "the model has checked that there is one"
     assert location.client_id is not None, "the model has checked that there is one"
-    common = {"transport": connect(), **_authority(location)}
+    common: dict[str, Any] = {"transport": connect(), **_authority(location)}
     try:
         if "clientCertificate" not in secret:
             return ClientSecretCredential(
