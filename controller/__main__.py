@@ -22,7 +22,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command")
     show = commands.add_parser("show", help="print what a location holds of a backup or restore")
     show.add_argument(
-        "what", choices=["manifest", "results", "hooks", "backup-log", "restore-log", "retention"]
+        "what",
+        choices=[
+            *("manifest", "results", "hooks", "backup-log", "restore-log"),
+            *("retention", "coverage"),
+        ],
     )
     show.add_argument("name")
     show.add_argument(

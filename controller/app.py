@@ -32,6 +32,8 @@ from ararat.api.names import (
     COMPONENT_AGENT,
     COMPONENT_MAINTENANCE,
     CONTROLLER_LEASE,
+    HELPER,
+    OWNER_UID,
     RESTORE,
     RESTORE_UID,
 )
@@ -50,8 +52,10 @@ from controller.backup.reconcile import BackupReconciler
 from controller.certificates import CertificateKeeper, ServerCertificate
 from controller.config import Config
 from controller.context import Context
+from controller.coverage_metrics import CoverageMetrics
 from controller.deletion.manifests import ManifestReader
 from controller.deletion.reconcile import DeletionReconciler
+from controller.helper_pods import HelperReaper
 from controller.keys import MasterKey
 from controller.livelog import serve_live_logs
 from controller.location.open import Locations
@@ -161,10 +165,11 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         ),
         maintenance_template=read_template(config.maintenance_template),
         maintenance_plan=Plan.from_environment(config.maintenance),
+        helpers=Informer(api, PODS, labels=HELPER),
     )
 
 
-async def lead(context: Context) -> None:
+async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> None:
     """What the leader does, until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         informers = (
@@ -179,6 +184,7 @@ async def lead(context: Context) -> None:
             context.deletions,
             context.repositories_informer,
             context.maintenance_jobs,
+            context.helpers,
         )
         lanes = _lanes(context, tasks)
         context.locations_informer.on_change(
@@ -193,13 +199,14 @@ async def lead(context: Context) -> None:
         log.info("caches filled")
         tasks.create_task(KeyRotation(context).run())
         tasks.create_task(serve_live_logs(context.logs, context.scratch_dir))
+        if metrics is not None:
+            tasks.create_task(metrics.run(context))
         for lane in lanes:
             tasks.create_task(run_workers(lane.queue, lane.reconciler, workers=_WORKERS))
 
 
 def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     namespace = context.namespace
-    locations, backups, restores = (WorkQueue(n) for n in ("locations", "backups", "restores"))
     schedules, expiries, deletions = (WorkQueue(n) for n in ("schedules", "expiry", "deletions"))
     repositories = WorkQueue("repositories")
     manifests = ManifestReader()
@@ -215,6 +222,10 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def schedule_of(backup: KubeObject) -> Iterable[str]:
         return [f"{namespace}/{name}" for name in schedule_index(backup)]
 
+    locations, backups, restores, helpers = (
+        WorkQueue(n) for n in ("locations", "backups", "restores", "helpers")
+    )
+
     def active_backups(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.backups.items() if not _ended(raw)]
 
@@ -223,6 +234,25 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
 
     def active_restores(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.restores.items() if not _ended(raw)]
+
+    def under_way(uid: str) -> bool:
+        return any(
+            raw["metadata"]["uid"] == uid and not _ended(raw)
+            for informer in (context.backups, context.restores)
+            for raw in informer.items()
+        )
+
+    def helpers_of(run: KubeObject) -> Iterable[str]:
+        uid = run["metadata"]["uid"]
+        return [
+            key_of(pod)
+            for pod in context.helpers.items()
+            if (pod["metadata"].get("labels") or {}).get(OWNER_UID) == uid
+        ]
+
+    def run_of_helper(pod: KubeObject) -> Iterable[str]:
+        uid = (pod["metadata"].get("labels") or {}).get(OWNER_UID)
+        return [key_of(raw) for raw in context.backups.items() if raw["metadata"]["uid"] == uid]
 
     def by_spec(field: str) -> Callable[[KubeObject], Iterable[str]]:
         return lambda job: (f"{namespace}/{job['spec'][field]}",)
@@ -239,6 +269,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             sources=(
                 (context.backups, _own_key),
                 (context.agents, active_backups),
+                (context.helpers, run_of_helper),
             ),
             busy=((context.pod_volume_backups, by_spec("backup")),),
         ),
@@ -276,6 +307,15 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
                 (context.backups, maintained),
                 (context.pod_volume_backups, maintained),
                 (context.pod_volume_restores, maintained),
+            ),
+        ),
+        _Lane(
+            queue=helpers,
+            reconciler=HelperReaper(context.api, helpers=context.helpers, needed=under_way),
+            sources=(
+                (context.helpers, _own_key),
+                (context.backups, helpers_of),
+                (context.restores, helpers_of),
             ),
         ),
     )
@@ -324,10 +364,11 @@ async def run(config: Config) -> None:
 
         async def body() -> None:
             context = make_context(config, api, cluster_uid=cluster_uid, version=version)
+            metrics = CoverageMetrics(per_claim=config.metrics_per_claim)
             try:
                 with exported(ObjectsCollector(context)):
                     async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(lead(context))
+                        tasks.create_task(lead(context, metrics=metrics))
                         if config.webhook_service:
                             keeper = CertificateKeeper(
                                 api, namespace=config.namespace, service=config.webhook_service

@@ -28,6 +28,8 @@ class Config:
     webhook_port: int
     log_level: str
     log_json: bool
+    #: A metric for each claim, besides those for each namespace.
+    metrics_per_claim: bool
     #: A file with the pod of maintenance jobs, JSON; None: no maintenance is done.
     maintenance_template: Path | None = None
     #: What of the environment is about maintenance.
@@ -63,6 +65,7 @@ class Config:
             maintenance={key: env[key] for key in env if key.startswith("ARARAT_MAINTENANCE_")},
             log_level=env.get("ARARAT_LOG_LEVEL", "info"),
             log_json=env.get("ARARAT_LOG_FORMAT", "json") == "json",
+            metrics_per_claim=env.get("ARARAT_METRICS_PER_CLAIM", "") == "true",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +65,8 @@ class Context:
     agents: Informer
     #: Pods with the label ararat.dev/restore, in all namespaces.
     gated_pods: Informer
+    #: Pods with the label ararat.dev/helper, in all namespaces.
+    helpers: Informer
     schedules: Informer
     deletions: Informer
     repositories_informer: Informer
@@ -165,12 +167,7 @@ class Context:
 
     def agent_readiness(self) -> dict[str, bool]:
         """Node → whether its agent is Ready. Nodes without any agent pod are missing."""
-        found: dict[str, bool] = {}
-        for pod in self.agents.items():
-            node = (pod.get("spec") or {}).get("nodeName")
-            if node:
-                found[node] = found.get(node, False) or pod_ready(pod)
-        return found
+        return ready_nodes(self.agents.items())
 
 
 def _password_secret_name(owner: Resource[Any, Any], repository_name: str) -> str:
@@ -183,6 +180,16 @@ def job_finished(job: Mapping[str, Any]) -> bool:
     return any(
         c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions
     )
+
+
+def ready_nodes(agents: Iterable[dict[str, Any]]) -> dict[str, bool]:
+    """Node → whether one of these agent pods is Ready there."""
+    found: dict[str, bool] = {}
+    for pod in agents:
+        node = (pod.get("spec") or {}).get("nodeName")
+        if node:
+            found[node] = found.get(node, False) or pod_ready(pod)
+    return found
 
 
 def pod_ready(pod: dict[str, Any]) -> bool:

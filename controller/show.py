@@ -17,6 +17,7 @@ from ararat.kube.api import KubeApi
 from ararat.kube.connection import connect
 from ararat.kube.resources import of as resource_of
 from controller import livelog
+from controller.backup.coverage import live_coverage
 from controller.backup.hooks.output import read_output
 from controller.backup.plan import current_cluster_uid
 from controller.config import Config
@@ -33,9 +34,16 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
 
     ``manifest``, ``results``, ``hooks`` (commands and their output), a schedule's ``retention``.
 
+    For ``coverage``, ``name`` is a Backup's spec as JSON, and the cluster is what is looked at.
+
     Raises NotFound where there is nothing of that kind, and what Locations.open() raises.
     """
     async with connect() as api:
+        if what == "coverage":
+            found = await live_coverage(config, api, name)
+            out.write(json.dumps(found, ensure_ascii=False).encode() + b"\n")
+            out.flush()
+            return
         locations = Locations(
             api,
             namespace=config.namespace,
@@ -50,8 +58,8 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
             location = await locations.open(await _location_of(config, api, what, name))
             if what == "hooks":
                 manifest = Manifest.model_validate_json(await _read(location, "manifest", name))
-                found = await read_output(location, manifest, scratch_dir=config.scratch_dir)
-                out.write(json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
+                output = await read_output(location, manifest, scratch_dir=config.scratch_dir)
+                out.write(json.dumps(output, indent=1, ensure_ascii=False).encode() + b"\n")
             else:
                 out.write(await _read(location, what, name))
             out.flush()

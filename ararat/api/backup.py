@@ -13,26 +13,8 @@ from ararat import duration
 from .base import Model, Resource, Status
 from .hooks import HookAction
 from .nodejob import Progress
-
-
-class LabelSelectorRequirement(Model):
-    key: str = Field(description="Label key.")
-    operator: str = Field(
-        pattern="^(In|NotIn|Exists|DoesNotExist)$",
-        description="In, NotIn, Exists or DoesNotExist.",
-    )
-    values: list[str] = Field(default=[], description="For In and NotIn: the values.")
-
-
-class LabelSelector(Model):
-    """Kubernetes' own."""
-
-    match_labels: dict[str, str] = Field(
-        default={}, description="Labels an object must have, key to value."
-    )
-    match_expressions: list[LabelSelectorRequirement] = Field(
-        default=[], description="Requirements its labels must all meet."
-    )
+from .selector import LabelSelector
+from .volumepolicy import UnmountedClaims, VolumePolicyRule
 
 
 class Selection(Model):
@@ -75,6 +57,17 @@ class BackupVolumes(Model):
         default=VolumePolicy.OPT_IN,
         description="OptIn: volumes that pods name in the annotation ararat.dev/backup-volumes. "
         "OptOut: all but those in ararat.dev/backup-volumes-excludes.",
+    )
+    policies: list[VolumePolicyRule] = Field(
+        default=[],
+        max_length=100,
+        description="Rules for volumes that no annotation names; the first that fits decides, and "
+        "where none does, defaultPolicy.",
+    )
+    unmounted: UnmountedClaims = Field(
+        default=UnmountedClaims.SKIP,
+        description="Claims that no running pod mounts. Backup: each is read through a short-lived "
+        "pod that mounts it, unless a policy says Skip.",
     )
 
 

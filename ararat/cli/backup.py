@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ararat.cli import options, output, parse, runs, session
+from ararat.cli import coverage_now, options, output, parse, runs, session
 from ararat.cli.options import Output
 from ararat.cli.settings import Settings, with_settings
 
@@ -46,14 +46,9 @@ def create(
     exclude_resources: options.ExcludeResources = None,
     selector: options.Selector = None,
     include_cluster_resources: options.IncludeClusterResources = None,
-    default_volumes_to_fs_backup: Annotated[
-        bool,
-        typer.Option(
-            "--default-volumes-to-fs-backup",
-            help="All volumes but those that pods name in ararat.dev/backup-volumes-excludes. "
-            "Default: only those that they name in ararat.dev/backup-volumes.",
-        ),
-    ] = False,
+    default_volumes_to_fs_backup: coverage_now.EveryVolume = False,
+    volume_policies: coverage_now.VolumePolicies = None,
+    include_unmounted_claims: coverage_now.IncludeUnmounted = False,
     location: Annotated[
         str | None,
         typer.Option(
@@ -101,10 +96,9 @@ def create(
     if name is None:
         raise typer.BadParameter("a backup needs a NAME, or --from-schedule SCHEDULE")
     from ararat.api import Backup
-    from ararat.api.backup import BackupSpec, BackupStatus, BackupVolumes, VolumePolicy
+    from ararat.api.backup import BackupSpec, BackupStatus
     from ararat.api.base import Meta
 
-    policy = VolumePolicy.OPT_OUT if default_volumes_to_fs_backup else VolumePolicy.OPT_IN
     spec = BackupSpec(
         **runs.selection(
             include_namespaces=include_namespaces,
@@ -114,7 +108,11 @@ def create(
             selector=selector,
             include_cluster_resources=include_cluster_resources,
         ),
-        volumes=BackupVolumes(default_policy=policy),
+        volumes=coverage_now.volumes(
+            every=default_volumes_to_fs_backup,
+            policies=volume_policies,
+            unmounted=include_unmounted_claims,
+        ),
         location=location,
         ttl=parse.span(ttl, option="--ttl"),
     )

@@ -101,7 +101,13 @@ def asked_for(spec: BackupSpec) -> list[tuple[str, str | None]]:
         "OptIn": "those that pods name in ararat.dev/backup-volumes",
         "OptOut": "all but those in ararat.dev/backup-volumes-excludes",
     }
-    return [*sections.selection(spec), ("Volumes", policy[str(spec.volumes.default_policy)])]
+    volumes = spec.volumes
+    return [
+        *sections.selection(spec),
+        ("Volumes", policy[str(volumes.default_policy)]),
+        ("Policies", str(len(volumes.policies)) if volumes.policies else None),
+        ("Unmounted", "read as well" if volumes.unmounted == "Backup" else None),
+    ]
 
 
 def _hooks(hooks: Sequence[ManifestHooks]) -> str:

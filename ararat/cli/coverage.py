@@ -6,8 +6,9 @@ also knows the volumes that nobody asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ararat import human
 from ararat.api import PodVolumeBackup, PodVolumeRestore
@@ -18,6 +19,13 @@ from ararat.gate import TURN
 
 HEADERS = ("NAMESPACE/POD/VOLUME", "CLAIM", "RESULT", "SIZE", "NEW", "FILES", "TIME", "NOTE")
 RESTORE_HEADERS = ("NAMESPACE/POD/VOLUME", "CLAIM", "RESULT", "SIZE", "FILES", "TIME", "NOTE")
+PLAN_HEADERS = ("NAMESPACE/POD/VOLUME", "CLAIM", "CLASS", "SIZE", "WOULD BE", "WHY")
+_PLANNED = {
+    Coverage.BACKED_UP: "Read",
+    Coverage.FAILED: "Failed",
+    Coverage.SKIPPED: "Skipped",
+    Coverage.UNPROTECTED: "Unprotected",
+}
 #: The order in which a person wants to read them.
 _ORDER = (
     Coverage.FAILED,
@@ -44,6 +52,27 @@ def of_manifest(manifest: Manifest) -> list[Row]:
     """Every volume the backup met, the worrying ones first."""
     ordered = sorted(manifest.volumes, key=lambda v: (_ORDER.index(v.coverage), v.id))
     return [_of_volume(volume) for volume in ordered]
+
+
+def of_plan(volumes: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Volumes of the cluster as it is now, the worrying ones first."""
+    found = [ManifestVolume.model_validate(volume) for volume in volumes]
+    worry = (Coverage.FAILED, Coverage.UNPROTECTED, Coverage.SKIPPED, Coverage.BACKED_UP)
+    return [
+        (
+            v.id,
+            v.claim.name if v.claim else "",
+            v.storage_class or "",
+            v.capacity or "",
+            _PLANNED.get(v.coverage, str(v.coverage)),
+            v.message or v.reason,
+        )
+        for v in sorted(found, key=lambda v: (worry.index(v.coverage), v.id))
+    ]
+
+
+def plan_table(rows: Iterable[tuple[str, ...]]) -> str:
+    return render.table(PLAN_HEADERS, rows)
 
 
 def of_backup_jobs(jobs: Iterable[PodVolumeBackup]) -> list[Row]:

@@ -11,7 +11,17 @@ import sys
 
 import typer
 
-from ararat.cli import backup, key, life, location, restore, schedule, session, version
+from ararat.cli import (
+    backup,
+    coverage_now,
+    key,
+    life,
+    location,
+    restore,
+    schedule,
+    session,
+    version,
+)
 
 app = typer.Typer(
     name="ararat",
@@ -43,6 +53,7 @@ app.add_typer(restore.app, name="restore")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(location.app, name="location")
 app.add_typer(key.app, name="key")
+app.command("coverage")(coverage_now.coverage)
 app.command("version")(version.version)
 
 

@@ -15,7 +15,7 @@ import typer
 from ararat.naming import LABEL_LIMIT, is_dns_label, is_object_name
 
 if TYPE_CHECKING:
-    from ararat.api.backup import LabelSelector
+    from ararat.api.selector import LabelSelector
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(
@@ -109,7 +109,7 @@ def selector(text: str | None) -> LabelSelector | None:
     """A selector as kubectl takes it: ``app=web,tier!=db,env in (a,b),!canary``."""
     if text is None:
         return None
-    from ararat.api.backup import LabelSelector
+    from ararat.api.selector import LabelSelector
 
     labels: dict[str, str] = {}
     expressions: list[dict[str, Any]] = []

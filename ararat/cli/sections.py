@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ararat.api.backup import Failure, LabelSelector, Selection
+from ararat.api.backup import Failure, Selection
 from ararat.api.base import Condition
+from ararat.api.selector import LabelSelector
 from ararat.cli import render
 
 

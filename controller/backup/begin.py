@@ -6,7 +6,7 @@ fails with one sentence and has touched nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from controller.backup.outcome import count_coverage
 from controller.backup.plan import BackupPlan, make_plan
 from controller.backup.queueing import blocked_by
 from controller.backup.run import JOBS, Look
+from controller.backup.volumes import PlannedVolume
 from controller.context import Context
 from controller.location.open import OpenLocation
 
@@ -97,13 +98,25 @@ async def begin(
 
 async def create_jobs(look: Look, location: OpenLocation, plan: BackupPlan) -> None:
     """The node jobs of the plan; those that exist already stay as they are."""
-    context, backup = look.context, look.backup
     made = look.jobs().keys()
-    wanted = [
-        v
-        for v in plan.volumes
-        if v.coverage is Coverage.BACKED_UP and job_name(backup, v) not in made
-    ]
+    await create_jobs_of(
+        look,
+        location,
+        [
+            v
+            for v in plan.volumes
+            if v.coverage is Coverage.BACKED_UP
+            and not v.helper
+            and job_name(look.backup, v) not in made
+        ],
+    )
+
+
+async def create_jobs_of(
+    look: Look, location: OpenLocation, wanted: Sequence[PlannedVolume]
+) -> None:
+    """The node jobs of these volumes; those that exist already stay as they are."""
+    context, backup = look.context, look.backup
     references: dict[str, RepositoryReference] = {}
     for namespace in sorted({v.pod.namespace for v in wanted}):
         current = await context.repositories.volumes(location, namespace)

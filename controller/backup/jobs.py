@@ -22,7 +22,12 @@ from .volumes import PlannedVolume
 
 
 def job_name(backup: Backup, volume: PlannedVolume) -> str:
+    """Of a claim that a helper pod mounts: the same whichever pod that turns out to be."""
     pod = volume.pod
+    if volume.helper:
+        assert volume.claim is not None
+        claim = volume.claim
+        return naming.object_name(backup.name, claim.name, unique=(claim.uid, backup.uid, "helper"))
     return naming.object_name(backup.name, pod.name, volume.volume, unique=(pod.uid, backup.uid))
 
 

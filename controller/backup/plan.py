@@ -7,19 +7,22 @@ goes on after a crash: pods that come and go meanwhile do not change what was pr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ararat.api import Backup
+from ararat.api.backup import BackupSpec
 from ararat.api.base import Model
 from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
 from controller.context import Context
+from controller.helper_pods import is_helper
 
 from .hooks.plan import PlannedHooks, plan_hooks
 from .selection import left_out, match_namespaces, match_resources, wanted
-from .volumes import ClusterView, PlannedVolume, plan_volumes
+from .volumes import ClusterView, PlannedVolume, claims_of, finished, plan_volumes
 
 #: Up to so many namespaces are always listed one by one.
 _ONE_BY_ONE = 10
@@ -35,20 +38,48 @@ class BackupPlan(Model):
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class Scope:
+    """The namespaces that a backup means, and how to list what is in them."""
+
+    namespaces: list[str]
+    across: bool
+
+
 async def make_plan(context: Context, backup: Backup) -> BackupPlan:
     """Look at the cluster and decide.
 
     Raises InvalidSpec (what is asked for does not fit the cluster), and the API's errors.
     """
-    api = context.api
-    own = frozenset({context.namespace, context.keys_namespace})
+    api, spec = context.api, backup.spec
+    scope = await scope_of(api, spec, own=frozenset({context.namespace, context.keys_namespace}))
+    discovery = await api.discover()
+    match_resources(discovery.resources, spec)  # a misspelt kind is an error now, not later
+    ready = frozenset(node for node, up in context.agent_readiness().items() if up)
+    pods, planned = await volumes_of(api, spec, scope, agent_nodes=ready)
+    hooks, volumes = plan_hooks(pods, planned, spec.hooks, unique=backup.uid)
+    return BackupPlan(
+        backup_uid=backup.uid,
+        namespaces=scope.namespaces,
+        across=scope.across,
+        volumes=volumes,
+        hooks=hooks,
+        warnings=[
+            f"API group {group} could not be reached; its objects are not in this backup"
+            for group in discovery.failed_groups
+        ],
+    )
+
+
+async def scope_of(api: KubeApi, spec: BackupSpec, *, own: frozenset[str]) -> Scope:
+    """``own``: Ararat's namespaces. Raises InvalidSpec."""
     existing, opted_out = [], set()
     async for ns in api.list(NAMESPACES):
         if not ns["metadata"].get("deletionTimestamp"):
             existing.append(ns["metadata"]["name"])
             if left_out(ns):
                 opted_out.add(ns["metadata"]["name"])
-    for pattern in backup.spec.included_namespaces:
+    for pattern in spec.included_namespaces:
         if pattern in own:
             raise InvalidSpec(
                 f"includedNamespaces: {pattern} is Ararat's own, which a backup does not hold: "
@@ -62,57 +93,56 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
                 "the other",
                 reason="NamespaceOptedOut",
             )
-    namespaces = match_namespaces(existing, backup.spec, never=own | opted_out)
-    discovery = await api.discover()
-    match_resources(discovery.resources, backup.spec)  # a misspelt kind is an error now, not later
+    namespaces = match_namespaces(existing, spec, never=own | opted_out)
     # Of two requests a namespace and a kind, or one for all of them, the fewer.
     across = set(namespaces) >= set(existing) - own or (
         len(namespaces) > _ONE_BY_ONE and 2 * len(namespaces) > len(existing)
     )
-    hooks, volumes = await _volumes(context, backup, namespaces, across=across)
-    return BackupPlan(
-        backup_uid=backup.uid,
-        namespaces=namespaces,
-        across=across,
-        volumes=volumes,
-        hooks=hooks,
-        warnings=[
-            f"API group {group} could not be reached; its objects are not in this backup"
-            for group in discovery.failed_groups
-        ],
-    )
+    return Scope(namespaces, across)
 
 
-async def _volumes(
-    context: Context, backup: Backup, namespaces: Sequence[str], *, across: bool
-) -> tuple[list[PlannedHooks], list[PlannedVolume]]:
-    api = context.api
-    scopes: Sequence[str | None] = [None] if across else namespaces
-    chosen = frozenset(namespaces)
+async def volumes_of(
+    api: KubeApi, spec: BackupSpec, scope: Scope, *, agent_nodes: frozenset[str]
+) -> tuple[list[dict[str, Any]], list[PlannedVolume]]:
+    """The pods that are meant, and what is to become of every volume.
+
+    Raises InvalidSpec, and the API's errors.
+    """
+    scopes: Sequence[str | None] = [None] if scope.across else scope.namespaces
+    chosen = frozenset(scope.namespaces)
     pods, claims = [], {}
-    for scope in scopes:
-        pods += [
-            pod
-            async for pod in api.list(PODS, namespace=scope)
-            if pod["metadata"]["namespace"] in chosen and _pod_wanted(backup, pod)
-        ]
-        async for claim in api.list(PVCS, namespace=scope):
+    others: set[tuple[str, str]] = set()
+    for one in scopes:
+        async for pod in api.list(PODS, namespace=one):
+            namespace = pod["metadata"]["namespace"]
+            if namespace not in chosen:
+                continue
+            if _pod_wanted(spec, pod):
+                pods.append(pod)
+            elif not is_helper(pod) and not finished(pod):
+                others |= {(namespace, name) for name in claims_of(pod)}
+        async for claim in api.list(PVCS, namespace=one):
             if claim["metadata"]["namespace"] in chosen:
                 claims[(claim["metadata"]["namespace"], claim["metadata"]["name"])] = claim
     bound = {claim["spec"].get("volumeName") for claim in claims.values()}
     volumes = {
         pv["metadata"]["name"]: pv async for pv in api.list(PVS) if pv["metadata"]["name"] in bound
     }
-    ready = frozenset(node for node, up in context.agent_readiness().items() if up)
-    view = ClusterView(pods=pods, claims=claims, volumes=volumes, agent_nodes=ready)
-    volumes_found = plan_volumes(view, backup.spec.volumes.default_policy)
-    return plan_hooks(pods, volumes_found, backup.spec.hooks, unique=backup.uid)
+    view = ClusterView(
+        pods=pods,
+        claims=claims,
+        volumes=volumes,
+        agent_nodes=agent_nodes,
+        mounted_by_others=frozenset(others),
+        chosen_claims=frozenset(key for key, claim in claims.items() if wanted(spec, claim)),
+    )
+    return pods, plan_volumes(view, spec.volumes)
 
 
-def _pod_wanted(backup: Backup, pod: Mapping[str, Any]) -> bool:
+def _pod_wanted(spec: BackupSpec, pod: Mapping[str, Any]) -> bool:
     # A terminating pod is looked at all the same: its volume must not vanish from coverage.
     metadata = {k: v for k, v in pod["metadata"].items() if k != "deletionTimestamp"}
-    return wanted(backup.spec, {"metadata": metadata})
+    return wanted(spec, {"metadata": metadata})
 
 
 async def current_cluster_uid(api: KubeApi) -> str:

@@ -32,7 +32,7 @@ from ararat.human import plural
 from ararat.kube.errors import ApiConflict
 from ararat.kube.status import patch_status
 from controller.backup import finalize, store
-from controller.backup.begin import begin, create_jobs, location_name
+from controller.backup.begin import begin, create_jobs, create_jobs_of, location_name
 from controller.backup.hooks.driver import HookDriver, Standing
 from controller.backup.jobs import job_name
 from controller.backup.jobtable import JobTable
@@ -40,6 +40,8 @@ from controller.backup.objects import ObjectsOutcome, store_objects
 from controller.backup.outcome import STATUS_LIMIT
 from controller.backup.plan import BackupPlan
 from controller.backup.run import BACKUPS, JOBS, Look, Memory
+from controller.backup.unmounted import follow_helpers
+from controller.backup.volumes import PlannedVolume
 from controller.context import Context
 from controller.location.open import OpenLocation, first_error
 from controller.location.sync import awaits_status
@@ -202,6 +204,11 @@ class BackupReconciler:
         wait = await self._fail_orphans(look, jobs)
         hooks = await self._step_hooks(look, plan, ending=False)
         wait = _sooner(wait, hooks.wait)
+
+        async def make_job(volume: PlannedVolume) -> None:
+            await create_jobs_of(look, location, [volume])
+
+        helped = await follow_helpers(look, plan, jobs, make_job=make_job)
         await self._objects(look, location, plan)
         finished = not missing and not jobs.busy_nodes()
         if finished and hooks.done and look.backup.status.objects is not None:
@@ -222,9 +229,9 @@ class BackupReconciler:
         if (progress, message, counts) != (status.progress, status.message, status.hooks):
             shown = counts.to_dict() if counts else None
             await look.patch({"progress": progress.to_dict(), "message": message, "hooks": shown})
-        if missing:
+        if missing and helped is None:
             return _PROGRESS_SECONDS
-        return wait if wait is not None else _IDLE_SECONDS
+        return _sooner(_sooner(wait, helped), _IDLE_SECONDS)
 
     async def _step_hooks(self, look: Look, plan: BackupPlan, *, ending: bool) -> Standing:
         """Pods that are to be frozen or let go now; see controller.backup.hooks."""

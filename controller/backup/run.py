@@ -50,6 +50,8 @@ class Memory:
     jobs: JobTable = field(default_factory=JobTable)
     #: Names of the jobs that the plan asks for; None: not worked out yet.
     expected: frozenset[str] | None = None
+    #: Helper pods that the API server refused: since when, and when last (monotonic).
+    refused_helpers: dict[str, tuple[float, float]] = field(default_factory=dict)
     last_progress: float = 0.0
     failing_since: float | None = None
     #: The last collection of API objects ended with an error to retry.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ararat.api.backup import LabelSelector, Selection
+from ararat.api.backup import Selection
 from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
 from ararat.kinds import chosen_kinds, known_kinds, meant_by
@@ -93,29 +93,12 @@ def match_resources(available: Sequence[ResourceType], selection: Selection) -> 
     ]
 
 
-def selector_matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Kubernetes' own rule for a LabelSelector."""
-    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
-        return False
-    for need in selector.match_expressions:
-        value = labels.get(need.key)
-        if need.operator == "In" and (value is None or value not in need.values):
-            return False
-        if need.operator == "NotIn" and value is not None and value in need.values:
-            return False
-        if need.operator == "Exists" and value is None:
-            return False
-        if need.operator == "DoesNotExist" and value is not None:
-            return False
-    return True
-
-
 def selects(selection: Selection, labels: Mapping[str, str]) -> bool:
     """Whether an object with these labels is meant."""
     if selection.label_selector is not None:
-        return selector_matches(selection.label_selector, labels)
+        return selection.label_selector.matches(labels)
     if selection.or_label_selectors:
-        return any(selector_matches(s, labels) for s in selection.or_label_selectors)
+        return any(s.matches(labels) for s in selection.or_label_selectors)
     return True
 
 

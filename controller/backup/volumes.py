@@ -3,7 +3,9 @@
 Problem: "Completed" over data that nobody read is the worst thing a backup can say.
 Decision: every file volume of every pod in a chosen namespace, and every claim there, ends up in
 the plan exactly once: read by a node job, skipped with a reason, failed with a reason, or
-unprotected because nobody asked for it. A claim that several pods mount is read once, by the pod
+unprotected because nobody asked for it. Who decides, the closest first: the label that keeps a
+claim out, the pod's annotations, the first of the backup's policies that fits, its default policy.
+A claim that several pods mount is read once, by the pod
 that is most surely able to (running, ready, on a node with an agent). A volume name in the
 annotation that the pod does not have is an error before anything starts.
 Limits: configuration volumes (secret, configMap, projected, downwardAPI) are API objects, not
@@ -17,12 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ararat.api.backup import VolumePolicy
+from ararat.api.backup import BackupVolumes
 from ararat.api.base import Model
 from ararat.api.manifest import Coverage
 from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE_FROM_BACKUP
 from ararat.api.nodejob import ClaimReference, PodReference
+from ararat.api.volumepolicy import UnmountedClaims, VolumeAction
 from ararat.errors import InvalidSpec
+
+from .policies import Ruled, rule_for
 
 _CONFIGURATION = frozenset({"secret", "configMap", "projected", "downwardAPI"})
 #: Kinds of volume that live and die with their pod.
@@ -56,6 +61,8 @@ class PlannedVolume(Model):
     fs_group: bool = False
     #: Read between the hooks of the pods of this group (see hooks.plan); empty: there are none.
     group: str = ""
+    #: No pod mounts the claim: one of ours is made that does, and its node job is made after it.
+    helper: bool = False
 
     @property
     def id(self) -> str:
@@ -81,9 +88,13 @@ class ClusterView:
     volumes: Mapping[str, Raw]
     #: Nodes that have a Ready agent: of several pods that mount a claim, one there reads it.
     agent_nodes: frozenset[str]
+    #: Claims (namespace, name) that pods mount which the selection leaves out.
+    mounted_by_others: frozenset[tuple[str, str]] = frozenset()
+    #: Claims (namespace, name) that the selection means; None: all.
+    chosen_claims: frozenset[tuple[str, str]] | None = None
 
 
-def plan_volumes(view: ClusterView, policy: VolumePolicy) -> list[PlannedVolume]:
+def plan_volumes(view: ClusterView, asked_for: BackupVolumes) -> list[PlannedVolume]:
     """Every volume met, in a stable order.
 
     Raises InvalidSpec: an annotation names a volume that its pod does not have.
@@ -92,24 +103,27 @@ def plan_volumes(view: ClusterView, policy: VolumePolicy) -> list[PlannedVolume]
     of_claims: dict[tuple[str, str], list[_Mount]] = {}
     mistakes: list[str] = []
     for pod in sorted(view.pods, key=lambda p: (_ns(p), _name(p))):
-        asked, excluded = requested(pod), _listed(pod, BACKUP_VOLUMES_EXCLUDES)
+        asked, excluded = requested(pod), listed(pod, BACKUP_VOLUMES_EXCLUDES)
         mistakes += unknown_volumes(pod)
         for volume in pod["spec"].get("volumes") or []:
             name = volume["name"]
             named = name in asked
             refused = name in excluded and not named
-            wanted = named or (policy is VolumePolicy.OPT_OUT and not refused)
-            mount = _Mount(pod, volume, named=named, refused=refused, wanted=wanted)
             claim_name = _claim_of(pod, volume)
+            rule = _ruled(view, asked_for, _ns(pod), volume, claim_name)
+            wanted = named or (rule.action is VolumeAction.BACKUP and not refused)
+            mount = _Mount(pod, volume, named=named, refused=refused, wanted=wanted, rule=rule)
             if claim_name is not None:
                 of_claims.setdefault((_ns(pod), claim_name), []).append(mount)
             elif named or volume_type(volume) not in _CONFIGURATION:
                 planned.append(_decide(view, mount))
     if mistakes:
         raise InvalidSpec("; ".join(mistakes), reason="UnknownVolume")
-    planned += [_of_claim(view, mounts) for mounts in of_claims.values()]
+    for mounts in of_claims.values():
+        entry = _of_claim(view, mounts)
+        planned.append(_with_helper(view, asked_for, entry) if _idle(mounts) else entry)
     planned += [
-        _unmounted(namespace, claim)
+        _with_helper(view, asked_for, _unmounted(view, namespace, claim))
         for (namespace, name), claim in view.claims.items()
         if (namespace, name) not in of_claims
     ]
@@ -126,8 +140,9 @@ class _Mount:
     named: bool
     #: An annotation excludes it.
     refused: bool
-    #: It is to be read: named, or the policy says so.
+    #: It is to be read: named, or a policy says so.
     wanted: bool
+    rule: Ruled
 
 
 def _of_claim(view: ClusterView, mounts: Sequence[_Mount]) -> PlannedVolume:
@@ -137,9 +152,50 @@ def _of_claim(view: ClusterView, mounts: Sequence[_Mount]) -> PlannedVolume:
     return max(entries, key=lambda e: _rank(view, *e))[1]
 
 
+def _ruled(
+    view: ClusterView, asked_for: BackupVolumes, namespace: str, volume: Raw, claim_name: str | None
+) -> Ruled:
+    claim = view.claims.get((namespace, claim_name)) if claim_name else None
+    bound = ((claim or {}).get("spec") or {}).get("volumeName") or ""
+    return rule_for(asked_for, volume=volume, claim=claim, pv=view.volumes.get(bound))
+
+
+def _idle(mounts: Sequence[_Mount]) -> bool:
+    """Whether none of these pods has the claim mounted."""
+    return all(finished(m.pod) or not _used(m.pod, m.volume["name"]) for m in mounts)
+
+
+def _with_helper(
+    view: ClusterView, asked_for: BackupVolumes, entry: PlannedVolume
+) -> PlannedVolume:
+    """The entry of a claim that no pod has mounted, to be read by one of ours if that is asked."""
+    if asked_for.unmounted is not UnmountedClaims.BACKUP or entry.claim is None:
+        return entry
+    if entry.reason in ("Excluded", "PodNotChosen"):
+        return entry
+    namespace, name = entry.pod.namespace, entry.claim.name
+    if view.chosen_claims is not None and (namespace, name) not in view.chosen_claims:
+        return entry
+    if entry.volume_type == "ephemeral":
+        return entry  # it goes with its pod, which is on its way out
+    claim = view.claims[(namespace, name)]
+
+    def instead(coverage: Coverage, reason: str = "", message: str = "") -> PlannedVolume:
+        plain = _of_nobody(namespace, claim)
+        return plain.model_copy(update={"coverage": coverage, "reason": reason, "message": message})
+
+    rule = _ruled(view, asked_for, namespace, {"name": name, "persistentVolumeClaim": {}}, name)
+    if rule.action is VolumeAction.SKIP and rule.policy is not None:
+        return instead(Coverage.SKIPPED, "SkippedByPolicy", rule.sentence)
+    problem = _claim_problem(view, claim, name)
+    if problem is not None:
+        return instead(Coverage.SKIPPED, *problem)
+    return instead(Coverage.BACKED_UP).model_copy(update={"helper": True})
+
+
 def requested(pod: Raw) -> set[str]:
     """The volumes that the pod's annotations name, whatever spelling of the key is used."""
-    return _listed(pod, BACKUP_VOLUMES)
+    return listed(pod, BACKUP_VOLUMES)
 
 
 def unknown_volumes(pod: Raw) -> list[str]:
@@ -168,7 +224,7 @@ def claims_of(pod: Raw) -> set[str]:
     return {name for name in names if name is not None}
 
 
-def _listed(pod: Raw, keys: Iterable[str]) -> set[str]:
+def listed(pod: Raw, keys: Iterable[str]) -> set[str]:
     annotations = pod["metadata"].get("annotations") or {}
     return set().union(*(_split(annotations.get(key, "")) for key in keys))
 
@@ -218,6 +274,8 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
             return entry(
                 Coverage.SKIPPED, "Excluded", f"an annotation of pod {_name(pod)} excludes it"
             )
+        if mount.rule.policy is not None:
+            return entry(Coverage.SKIPPED, "SkippedByPolicy", mount.rule.sentence)
         if kind == "hostPath":
             return entry(Coverage.SKIPPED, "HostPath", "a directory of the node, not a volume")
         if kind in _POD_LIFETIME:
@@ -272,9 +330,13 @@ def _used(pod: Raw, volume: str) -> bool:
     )
 
 
+def finished(pod: Raw) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def _pod_problem(pod: Raw) -> tuple[str, str] | None:
     phase, name = (pod.get("status") or {}).get("phase", "Unknown"), _name(pod)
-    if phase in ("Succeeded", "Failed"):
+    if finished(pod):
         return "PodFinished", f"pod {name} has ended ({phase}), its volumes are not mounted"
     if pod["metadata"].get("deletionTimestamp"):
         return "PodTerminating", f"pod {name} is terminating"
@@ -320,19 +382,27 @@ def _rank(view: ClusterView, mount: _Mount, entry: PlannedVolume) -> tuple[int, 
     return (order.get(entry.coverage, 0), int(has_agent), int(mount.wanted), int(ready))
 
 
-def _unmounted(namespace: str, claim: Raw) -> PlannedVolume:
+def _unmounted(view: ClusterView, namespace: str, claim: Raw) -> PlannedVolume:
     name = _name(claim)
     coverage, reason, message = Coverage.UNPROTECTED, "NotMounted", f"no pod mounts claim {name}"
+    if (namespace, name) in view.mounted_by_others:
+        reason = "PodNotChosen"
+        message = f"the selection leaves out the pods that mount claim {name}"
     if _opted_out(claim):
         coverage, (reason, message) = Coverage.SKIPPED, _OPTED_OUT
+    return _of_nobody(namespace, claim).model_copy(
+        update={"coverage": coverage, "reason": reason, "message": message}
+    )
+
+
+def _of_nobody(namespace: str, claim: Raw) -> PlannedVolume:
+    """The entry of a claim without a pod."""
     return PlannedVolume(
         pod=PodReference(namespace=namespace, name="", uid=""),
         node="",
-        volume=name,
+        volume=_name(claim),
         volume_type="persistentVolumeClaim",
-        coverage=coverage,
-        reason=reason,
-        message=message,
+        coverage=Coverage.UNPROTECTED,
         claim=_claim_reference(claim),
         storage_class=claim["spec"].get("storageClassName"),
         access_modes=tuple(claim["spec"].get("accessModes") or ()),

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ararat.api import names
+from ararat.quantity import parse_bytes
 
 from .classes import StorageClasses
 from .metadata import drop
-from .quantity import parse_bytes
 from .stored import Object
 
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"

@@ -18,8 +18,8 @@ from typing import Any
 from ararat import gate
 from ararat.api import names
 from ararat.naming import label_value
+from ararat.quantity import parse_bytes
 
-from .quantity import parse_bytes
 from .stored import Object
 
 _UNPRIVILEGED = 65532

@@ -23,11 +23,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ararat.api.backup import LabelSelector
 from ararat.api.base import Model
+from ararat.api.selector import LabelSelector
 from ararat.errors import InvalidSpec
 from ararat.kinds import Spellings, meant_by
-from controller.backup.selection import selector_matches
 
 from . import json_patch
 from .json_patch import OPERATIONS, CannotPatch, DoesNotHold
@@ -232,7 +231,7 @@ def _meets(conditions: Conditions, body: Mapping[str, Any]) -> bool:
     if not re.search(conditions.resource_name_regex, metadata["name"]):
         return False
     selector = conditions.label_selector
-    if selector is not None and not selector_matches(selector, metadata.get("labels") or {}):
+    if selector is not None and not selector.matches(metadata.get("labels") or {}):
         return False
     for match in conditions.matches:
         test = {"op": "test", "path": match.path, "value": _value(match.value)}

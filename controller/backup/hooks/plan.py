@@ -22,7 +22,6 @@ from ararat.api.manifest import Coverage
 from ararat.api.nodejob import PodReference
 from ararat.errors import InvalidSpec
 from ararat.hooks import Hook, PodHooks, When, backup_hook, from_spec, pod_id
-from controller.backup.selection import selector_matches
 from controller.backup.volumes import PlannedVolume, claims_of
 
 #: Hooks of one pod, before and after: their record must fit into one object of the API.
@@ -178,7 +177,7 @@ def _selects(resource: HookResource, pod: Raw) -> bool:
     if any(word.lower() in _POD_WORDS for word in resource.excluded_resources):
         return False
     selector = resource.label_selector
-    return selector is None or selector_matches(selector, pod["metadata"].get("labels") or {})
+    return selector is None or selector.matches(pod["metadata"].get("labels") or {})
 
 
 class _Union:

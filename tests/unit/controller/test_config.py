@@ -26,6 +26,7 @@ def test_defaults() -> None:
         webhook_port=9443,
         log_level="info",
         log_json=True,
+        metrics_per_claim=False,
     )
 
 
@@ -61,6 +62,7 @@ def test_everything_can_be_set() -> None:
         webhook_port=65535,
         log_level="debug",
         log_json=False,
+        metrics_per_claim=False,
     )
     assert Config.from_env({**env, "ARARAT_KEYS_NAMESPACE": "k"}).keys_namespace == "k"
 

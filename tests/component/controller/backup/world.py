@@ -379,7 +379,8 @@ class Agents:
             await patch_status(self._world.api, JOBS, raw, status)
 
     async def _do(self, raw: KubeObject, job: PodVolumeBackup) -> None:
-        volume = self._world.volumes.get(job.spec.pod.name) or Volume()
+        known, claim = self._world.volumes, job.spec.claim
+        volume = known.get(job.spec.pod.name) or known.get(claim.name if claim else "") or Volume()
         progress = {"totalBytes": 10, "bytesDone": 4}
         await self._say(raw, phase="InProgress", startTime=_now(), progress=progress)
         volume.look()

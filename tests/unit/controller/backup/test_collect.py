@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ararat.api.backup import Failure, LabelSelector, Selection
+from ararat.api.backup import Failure, Selection
+from ararat.api.selector import LabelSelector
 from ararat.errors import Retryable
 from ararat.kube.errors import ApiUnavailable, Forbidden, Invalid
 from ararat.kube.resources import (

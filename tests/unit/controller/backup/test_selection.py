@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ararat.api.backup import LabelSelector, Selection
+from ararat.api.backup import Selection
+from ararat.api.selector import LabelSelector
 from ararat.errors import InvalidSpec
 from ararat.kinds import spellings
 from ararat.kube.resources import (
@@ -28,7 +29,6 @@ from controller.backup.selection import (
     left_out,
     match_namespaces,
     match_resources,
-    selector_matches,
     selects,
     wanted,
 )
@@ -186,7 +186,7 @@ def selector(labels: dict[str, str] | None = None, *needs: tuple[str, str, list[
     ],
 )
 def test_label_selectors(rule: LabelSelector, labels: dict[str, str], expected: bool) -> None:
-    assert selector_matches(rule, labels) is expected
+    assert rule.matches(labels) is expected
 
 
 def test_one_of_several_selectors_is_enough() -> None:

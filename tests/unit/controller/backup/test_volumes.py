@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from ararat.api.backup import VolumePolicy
+from ararat.api.backup import BackupVolumes, VolumePolicy
 from ararat.api.manifest import Coverage
 from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES
 from ararat.api.nodejob import ClaimReference, PodReference
+from ararat.api.volumepolicy import UnmountedClaims
 from ararat.errors import InvalidSpec
 from controller.backup.volumes import (
     PlannedVolume,
@@ -24,14 +27,15 @@ from controller.backup.volumes import (
 
 from .samples import EMPTY_DIR, claim, of_claim, planned, pod, view
 
-IN, OUT = VolumePolicy.OPT_IN, VolumePolicy.OPT_OUT
+IN = BackupVolumes(default_policy=VolumePolicy.OPT_IN)
+OUT = BackupVolumes(default_policy=VolumePolicy.OPT_OUT)
 
 
 def outcome(volume: PlannedVolume) -> tuple[str, str, str]:
     return volume.id, volume.coverage.value, volume.reason
 
 
-def outcomes(*args: Any, policy: VolumePolicy = IN, **kwargs: Any) -> list[tuple[str, str, str]]:
+def outcomes(*args: Any, policy: BackupVolumes = IN, **kwargs: Any) -> list[tuple[str, str, str]]:
     return [outcome(v) for v in plan_volumes(view(*args, **kwargs), policy)]
 
 
@@ -103,7 +107,7 @@ def test_naming_a_volume_wins_over_excluding_it() -> None:
     ],
 )
 def test_kinds_of_volumes(
-    source: dict[str, Any], policy: VolumePolicy, asked: bool, expected: tuple[str, str]
+    source: dict[str, Any], policy: BackupVolumes, asked: bool, expected: tuple[str, str]
 ) -> None:
     web = pod(volumes={"data": source}, asked="data" if asked else "")
     claims = [claim("data")] if source == of_claim("data") else []
@@ -112,7 +116,7 @@ def test_kinds_of_volumes(
 
 @pytest.mark.parametrize("kind", ["secret", "configMap", "projected", "downwardAPI"])
 @pytest.mark.parametrize("policy", [IN, OUT])
-def test_configuration_that_nobody_asks_for_is_not_listed(kind: str, policy: VolumePolicy) -> None:
+def test_configuration_that_nobody_asks_for_is_not_listed(kind: str, policy: BackupVolumes) -> None:
     assert outcomes(pod(volumes={"c": {kind: {}}}), policy=policy) == []
 
 
@@ -164,6 +168,164 @@ def test_claims_that_cannot_be_read(
     web = pod(volumes={"data": of_claim("data")}, asked="data")
     found = outcomes(web, claims=[claim("data", **how)], volumes=volumes)
     assert found == [("wp/web-0/data", "Failed", reason)]
+
+
+@pytest.mark.parametrize(
+    ("how", "volumes", "reason"),
+    [
+        ({"mode": "Block"}, {}, "BlockMode"),
+        ({}, {"pv-data": {"spec": {"hostPath": {}}}}, "HostPath"),
+    ],
+)
+def test_what_can_never_be_read_is_no_failure_where_nobody_named_it(
+    how: dict[str, Any], volumes: dict[str, Any], reason: str
+) -> None:
+    web = pod(volumes={"data": of_claim("data")})
+    found = outcomes(web, claims=[claim("data", **how)], volumes=volumes, policy=OUT)
+    assert found == [("wp/web-0/data", "Skipped", reason)]
+
+
+def policies(*rules: tuple[dict[str, Any], str], **more: Any) -> BackupVolumes:
+    made = [{"conditions": conditions, "action": action} for conditions, action in rules]
+    return BackupVolumes.model_validate({"policies": made, **more})
+
+
+BIG, FAST = {"size": {"min": "1Gi"}}, {"storageClasses": ["fa*"]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        # The first that fits decides, before the default policy.
+        ([(FAST, "Backup")], ("BackedUp", "")),
+        ([(FAST, "Skip"), (BIG, "Backup")], ("Skipped", "SkippedByPolicy")),
+        ([({"storageClasses": ["slow"]}, "Skip"), (BIG, "Backup")], ("BackedUp", "")),
+        ([({}, "Skip")], ("Skipped", "SkippedByPolicy")),
+        # All conditions of a rule must hold.
+        ([({**FAST, "csiDrivers": ["other"]}, "Backup")], ("Unprotected", "NotRequested")),
+        ([({**FAST, "csiDrivers": ["d"]}, "Backup")], ("BackedUp", "")),
+        ([({"size": {"min": "1Gi", "max": "2Gi"}}, "Backup")], ("BackedUp", "")),
+        ([({"size": {"max": "2047Mi"}}, "Backup")], ("Unprotected", "NotRequested")),
+        ([({"volumeTypes": ["csi"]}, "Backup")], ("BackedUp", "")),
+        ([({"volumeTypes": ["persistentVolumeClaim"]}, "Backup")], ("BackedUp", "")),
+        ([({"volumeTypes": ["nfs", "emptyDir"]}, "Backup")], ("Unprotected", "NotRequested")),
+        ([({"claimLabels": {"matchLabels": {"tier": "db"}}}, "Backup")], ("BackedUp", "")),
+        (
+            [({"claimLabels": {"matchLabels": {"tier": "x"}}}, "Backup")],
+            ("Unprotected", "NotRequested"),
+        ),
+    ],
+)
+def test_policies(rules: list[tuple[dict[str, Any], str]], expected: tuple[str, str]) -> None:
+    web = pod(volumes={"data": of_claim("data")})
+    volumes = {"pv-data": {"spec": {"csi": {"driver": "d"}, "capacity": {}}}}
+    mine = claim("data", labels={"tier": "db"})
+    (found,) = outcomes(web, claims=[mine], volumes=volumes, policy=policies(*rules))
+    assert found[1:] == expected
+
+
+def test_annotations_go_before_policies_and_policies_before_the_default() -> None:
+    web = pod(
+        volumes={"named": of_claim("a"), "excluded": of_claim("b"), "other": of_claim("c")},
+        asked="named",
+        excluded="excluded",
+    )
+    claims = [claim("a"), claim("b"), claim("c")]
+    assert outcomes(web, claims=claims, policy=policies(({}, "Skip"), defaultPolicy="OptOut")) == [
+        ("wp/web-0/excluded", "Skipped", "Excluded"),
+        ("wp/web-0/named", "BackedUp", ""),
+        ("wp/web-0/other", "Skipped", "SkippedByPolicy"),
+    ]
+    assert outcomes(web, claims=claims, policy=policies(({}, "Backup"))) == [
+        ("wp/web-0/excluded", "Skipped", "Excluded"),
+        ("wp/web-0/named", "BackedUp", ""),
+        ("wp/web-0/other", "BackedUp", ""),
+    ]
+
+
+def test_a_policy_for_volumes_of_pods() -> None:
+    web = pod(volumes={"tmp": EMPTY_DIR, "data": of_claim("data")})
+    rules = policies(({"volumeTypes": ["emptyDir"]}, "Skip"), defaultPolicy="OptOut")
+    assert outcomes(web, claims=[claim("data")], policy=rules) == [
+        ("wp/web-0/data", "BackedUp", ""),
+        ("wp/web-0/tmp", "Skipped", "SkippedByPolicy"),
+    ]
+
+
+def helped(*args: Any, **kwargs: Any) -> list[tuple[str, str, str, bool]]:
+    policy = kwargs.pop("policy", BackupVolumes(unmounted=UnmountedClaims.BACKUP))
+    return [(*outcome(v), v.helper) for v in plan_volumes(view(*args, **kwargs), policy)]
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        [],
+        [pod("job", volumes={"d": of_claim("data")}, phase="Succeeded")],
+        [pod("job", volumes={"d": of_claim("data")}, phase="Failed", asked="d")],
+        [pod("idle", volumes={"d": of_claim("data")}, unused=["d"], asked="d")],
+    ],
+)
+def test_a_claim_that_no_pod_has_mounted_is_read_by_a_helper(pods: list[dict[str, Any]]) -> None:
+    assert helped(*pods, claims=[claim("data")]) == [("wp/-/data", "BackedUp", "", True)]
+
+
+@pytest.mark.parametrize("phase", ["Running", "Pending"])
+def test_a_claim_that_a_pod_has_or_is_about_to_have_is_not(phase: str) -> None:
+    web = pod(volumes={"data": of_claim("data")}, phase=phase)
+    assert helped(web, claims=[claim("data")]) == [
+        ("wp/web-0/data", "Unprotected", "NotRequested", False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "volumes", "reason"),
+    [
+        ({"phase": "Pending"}, {}, "ClaimNotBound"),
+        ({"mode": "Block"}, {}, "BlockMode"),
+        ({}, {"pv-data": {"spec": {"hostPath": {}}}}, "HostPath"),
+        ({"labels": {"ararat.dev/exclude-from-backup": "true"}}, {}, "Excluded"),
+    ],
+)
+def test_claims_that_a_helper_cannot_read_or_must_not(
+    how: dict[str, Any], volumes: dict[str, Any], reason: str
+) -> None:
+    found = helped(claims=[claim("data", **how)], volumes=volumes)
+    assert found == [("wp/-/data", "Skipped", reason, False)]
+
+
+def test_a_policy_keeps_an_unmounted_claim_out() -> None:
+    rules = policies((FAST, "Skip"), unmounted="Backup")
+    assert helped(claims=[claim("data")], policy=rules) == [
+        ("wp/-/data", "Skipped", "SkippedByPolicy", False)
+    ]
+
+
+def test_a_claim_of_pods_that_are_not_chosen_is_theirs() -> None:
+    looked_at = replace(
+        view(claims=[claim("data"), claim("other")]),
+        mounted_by_others=frozenset({("wp", "data")}),
+        chosen_claims=frozenset({("wp", "data")}),
+    )
+    found = plan_volumes(looked_at, BackupVolumes(unmounted=UnmountedClaims.BACKUP))
+    assert [outcome(v) for v in found] == [
+        ("wp/-/data", "Unprotected", "PodNotChosen"),
+        ("wp/-/other", "Unprotected", "NotMounted"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"policies": [{"conditions": {"size": {"min": "2Gi", "max": "1Gi"}}, "action": "Skip"}]},
+        {"policies": [{"conditions": {"size": {"min": "big"}}, "action": "Skip"}]},
+        {"policies": [{"conditions": {}, "action": "Snapshot"}]},
+        {"policies": [{"conditions": {}}]},
+    ],
+)
+def test_policies_that_say_nothing_sensible_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        BackupVolumes.model_validate(wrong)
 
 
 def test_a_claim_that_is_labelled_to_stay_out() -> None:
@@ -368,7 +530,7 @@ def _key(item: dict[str, Any]) -> tuple[str, str]:
     st.sampled_from([IN, OUT]),
 )
 def test_every_volume_and_every_claim_is_in_the_plan_exactly_once(
-    pods: list[dict[str, Any]], claims: list[dict[str, Any]], policy: VolumePolicy
+    pods: list[dict[str, Any]], claims: list[dict[str, Any]], policy: BackupVolumes
 ) -> None:
     plan = plan_volumes(view(*pods, claims=claims), policy)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ararat.errors import Damaged
-from controller.restore.quantity import parse_bytes
+from ararat.quantity import parse_bytes
 from controller.restore.stored import read_tree
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from ararat.api.backup import BackupHooks, HookResource, LabelSelector
+from ararat.api.backup import BackupHooks, HookResource
 from ararat.api.hooks import ExecHook, HookAction
 from ararat.api.manifest import Coverage
 from ararat.api.nodejob import ClaimReference, PodReference
+from ararat.api.selector import LabelSelector
 from ararat.errors import InvalidSpec
 from controller.backup.hooks.plan import MOST_HOOKS, hooks_of, plan_hooks
 from controller.backup.volumes import PlannedVolume
