@@ -74,6 +74,8 @@ class Context:
     maintenance_jobs: Informer
     #: The clock that schedules, retention and maintenance go by.
     now: Callable[[], datetime] = utcnow
+    #: Tests move it, and know that it is not the store's.
+    clock_is_moved: bool = False
     #: Pod of maintenance jobs, as the chart has it; None: no maintenance is done.
     maintenance_template: dict[str, Any] | None = None
     maintenance_plan: Plan = field(default_factory=Plan)

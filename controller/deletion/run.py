@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from ararat import layout
 from ararat.api import Backup, DeleteBackupRequest, Restore
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
+from ararat.api.deletion import DeletionCause
 from ararat.errors import AraratError, Conflict, Damaged, NotFound, Retryable
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
@@ -28,6 +30,7 @@ from controller.deletion.snapshots import check_promised, forget, listed
 from controller.location.open import OpenLocation
 
 _BACKUPS = resource_of(Backup)
+_CLOCKS_AGREE = timedelta(hours=1)
 log = structlog.get_logger("controller.deletion")
 
 
@@ -87,10 +90,23 @@ class Deletion:
                 reason="LocationReadOnly",
             )
         if not begun:
+            await self._check_clock(location)
             await self._begin(found, location)
         elif found is not None:
             await self._no_restores(begun=True)
         await self._delete(found, location)
+
+    async def _check_clock(self, location: OpenLocation) -> None:
+        """A clock that is years ahead must not make every backup look old enough to go."""
+        if self.request.spec.cause is not DeletionCause.EXPIRED or self.context.clock_is_moved:
+            return
+        ours, theirs = self.context.now(), await location.store.now()
+        if abs(ours - theirs) > _CLOCKS_AGREE:
+            raise Refused(
+                f"the clock here says {ours:%Y-%m-%d %H:%M} and that of location {location.name} "
+                f"{theirs:%Y-%m-%d %H:%M}: nothing is deleted for its age until they agree",
+                reason="ClocksDisagree",
+            )
 
     async def _must_have_begun(self, place: str) -> None:
         """Without its object a backup is only deleted where that had begun already."""

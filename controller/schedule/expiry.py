@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ararat import layout
 from ararat.api import Backup
+from ararat.api.backup import BackupPhase
 from ararat.api.deletion import DeletionCause
 from ararat.duration import parse
 from ararat.kube.resources import of as resource_of
@@ -43,6 +44,9 @@ class ExpiryReconciler:
             backup = Backup.parse(raw)
         except ValidationError:
             return None
+        if backup.status.phase is BackupPhase.DELETING:
+            await self._resume(backup)
+            return _AGAIN_SECONDS
         found = held(backup)
         location = backup.status.location
         if found is None:
@@ -64,6 +68,14 @@ class ExpiryReconciler:
             return _AGAIN_SECONDS
         await request_deletion(self._context, backup, DeletionCause.EXPIRED)
         return _LONGEST_SECONDS
+
+    async def _resume(self, backup: Backup) -> None:
+        """A deletion that lost its request is ended all the same: Deleting leads nowhere else."""
+        for raw in self._context.deletions.items():
+            phase = (raw.get("status") or {}).get("phase")
+            if raw["spec"].get("backup") == backup.name and phase not in ("Completed", "Refused"):
+                return
+        await request_deletion(self._context, backup, DeletionCause.RESUMED)
 
     async def _keep_pin(self, raw: dict[str, Any], backup: Backup, place: str) -> None:
         if backup.spec.pinned == backup.status.pinned:

@@ -303,6 +303,7 @@ class World:
         )
         if self.clock is not None:
             context.now = self.clock
+            context.clock_is_moved = True
         task = asyncio.create_task(lead(context))
         try:
             yield Leader(context, task)

@@ -20,6 +20,7 @@ from controller.deletion.run import Deletion
 from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
 from tests.component.controller.life.time_machine import (
     REQUESTS,
+    Clock,
     backups,
     directories,
     exists,
@@ -258,3 +259,33 @@ async def test_an_interrupted_deletion_is_found_and_ended(world: World) -> None:
 
         await eventually(gone, what="the rest of it is gone")
         assert await backups(world) == {"two": "Completed"}
+        # So is one whose request somebody removed before anything else was written.
+        raw = await world.api.get(BACKUPS, "two", namespace=world.namespace)
+        await patch_status(world.api, BACKUPS, raw, {"phase": "Deleting"})
+        await world.gone(BACKUPS, "two")
+
+
+async def test_a_wrong_clock_deletes_nothing(world: World) -> None:
+    """A clock three years ahead: every backup looks old, and none goes."""
+    await world.workload_of("db")
+    async with world.agents():
+        async with world.leader():
+            await world.backup("one")
+            await world.phase("Completed", name="one")
+            await world.settled("one")
+        Clock(world).move(days=1000)
+        async with world.leader() as leader:
+            leader.context.clock_is_moved = False
+
+            async def look() -> DeleteBackupRequest | None:
+                async for raw in world.api.list(REQUESTS, namespace=world.namespace):
+                    found = DeleteBackupRequest.parse(raw)
+                    if found.status.phase.terminal:
+                        return found
+                return None
+
+            refused = await eventually(look, what="a request is made, and refused")
+            assert refused.spec.cause == "Expired"
+            assert refused.status.reason == "ClocksDisagree"
+    assert await backups(world) == {"one": "Completed"}
+    assert "backups/one/manifest.json" in world.files()

@@ -80,7 +80,7 @@ def packs(world: World, directory: str) -> set[str]:
 async def backup_of(world: World, name: str, content: bytes) -> None:
     world.volumes["pod-db"] = Volume({"file": content})
     await world.backup(name)
-    await world.phase("Completed", name=name)
+    await world.phase("Completed", name=name, within=PATIENCE)
     await world.settled(name)
 
 
