@@ -20,7 +20,7 @@ from ararat import process
 from ararat.errors import AraratError
 from ararat.process import Child, Command, Exit, Sandbox
 
-from . import arguments, caches, cgroup, exit_codes, keyfile, messages, sandbox
+from . import arguments, caches, cgroup, exit_codes, messages, sandbox
 from .environment import child_environment
 from .errors import WrongPassword
 from .models import Access, SessionStats
@@ -214,6 +214,8 @@ class Runner:
 
     async def _whose(self, failure: WrongPassword) -> WrongPassword:
         """A wrong password, with what the key files say about who they were written for."""
+        from . import keyfile  # 8 MiB of cryptography, which an agent does not need otherwise
+
         store, folder = self.session.blobs.store, f"{self.session.directory}/{Kind.KEY}/"
         try:
             async with asyncio.timeout(_WHOSE_SECONDS):

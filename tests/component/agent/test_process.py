@@ -86,6 +86,7 @@ async def test_an_idle_agent_costs_little(real_world: World, control_plane: Cont
         _, later = figures(agent.pid)
     print(f"resident: {before / MIB:.1f} MiB idle, {after / MIB:.1f} MiB after a job")
     print(f"CPU: {(later - used) * 100:.1f} ms per second")
-    assert before < 62 * MIB
-    assert after < 68 * MIB
+    # 59 were measured. What is refused is a library that somebody imports for all.
+    assert before < 70 * MIB
+    assert after < 76 * MIB
     assert later - used < 0.5
