@@ -133,6 +133,14 @@ def selector(text: str | None) -> LabelSelector | None:
     return LabelSelector.model_validate({"matchLabels": labels, "matchExpressions": expressions})
 
 
+def selectors(texts: Iterable[str] | None, *, beside: str | None) -> list[LabelSelector]:
+    """Those of ``--or-selector``; ``beside`` is what ``--selector`` says."""
+    found = [made for text in texts or () if (made := selector(text)) is not None]
+    if found and beside is not None:
+        raise typer.BadParameter("give --selector or --or-selector, not both")
+    return found
+
+
 def derived_restore_name(backup: str, now: datetime, *, dry_run: bool = False) -> str:
     """``mybackup-20261122213045``, cut so that it stays a name."""
     stamp = now.strftime("%Y%m%d%H%M%S") + ("-dry-run" if dry_run else "")

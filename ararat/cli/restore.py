@@ -55,6 +55,14 @@ def create(
     include_resources: options.IncludeResources = None,
     exclude_resources: options.ExcludeResources = None,
     selector: options.Selector = None,
+    or_selector: Annotated[
+        Mapping,
+        typer.Option(
+            "--or-selector",
+            help="Objects with these labels, or with those of the next --or-selector.",
+            metavar="SELECTOR",
+        ),
+    ] = None,
     include_cluster_resources: options.IncludeClusterResources = None,
     namespace_mappings: Annotated[
         Mapping,
@@ -207,6 +215,7 @@ def create(
             selector=selector,
             include_cluster_resources=include_cluster_resources,
         ),
+        or_label_selectors=parse.selectors(or_selector, beside=selector),
         backup=from_backup,
         namespace_mapping=parse.namespace_mapping(namespace_mappings or ()),
         storage_class_mapping=parse.mapping(

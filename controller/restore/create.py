@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,6 +35,7 @@ from .workloads import merge_account
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 8.0)
 
 
+_WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
 #: How often an update is tried that somebody else's writing undoes.
 _UPDATE_ATTEMPTS = 5
 
@@ -42,6 +44,12 @@ class CannotUpdate(InvalidSpec):
     """What exists cannot be made as it is in the backup."""
 
     default_reason = "CannotUpdate"
+
+
+class WebhookFailing(InvalidSpec):
+    """A webhook that must be asked does not answer."""
+
+    default_reason = "WebhookFailing"
 
 
 class Outcome(StrEnum):
@@ -75,8 +83,9 @@ class Creator:
     #: Namespaces that this restore made: what the cluster put into them may be added to.
     own_namespaces: frozenset[str] = frozenset()
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    #: Kinds that were waited for in vain: the next object of one fails at once.
+    #: Kinds and webhooks that were waited for in vain: the next object of one fails at once.
     _unserved: set[str] = field(default_factory=set)
+    _silent: set[str] = field(default_factory=set)
 
     async def create(self, item: Item) -> Result:
         """Never raises for the object itself; Retryable where the API server is away."""
@@ -136,6 +145,13 @@ class Creator:
                     f"this cluster does not serve {rt.qualified} ({rt.api_version})",
                     reason="KindNotServed",
                 )
+            webhook = _failing_webhook(error)
+            if webhook and (pause is None or webhook in self._silent):
+                self._silent.add(webhook)
+                raise WebhookFailing(
+                    f"webhook {webhook} of this cluster must be asked first and does not answer: "
+                    f"mend or remove it, then restore again: {error.message}"
+                ) from error
             if pause is None:
                 raise error
             await self.sleep(max(pause, getattr(error, "retry_after", None) or 0.0))
@@ -207,6 +223,12 @@ def _passes_by(error: Forbidden) -> bool:
     """Refusals that end by themselves: the namespace's accounts and their tokens are being made."""
     text = error.message.lower()
     return "service account" in text or "serviceaccount" in text
+
+
+def _failing_webhook(error: AraratError) -> str:
+    """The name of the webhook that the API server could not ask."""
+    found = _WEBHOOK.search(error.message)
+    return found[1] if found else ""
 
 
 def _without_node_ports(item: Item, body: Object, error: Invalid) -> Object | None:

@@ -56,6 +56,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   mountPath: {{ $path | quote }}
   # A share that is mounted later on the node is seen without a restart.
   mountPropagation: HostToContainer
+  {{- if and (eq $path $.Values.location.filesystem.path) (eq $.Values.location.accessMode "ReadOnly") }}
+  readOnly: true
+  {{- end }}
 {{- end }}
 {{- end -}}
 

@@ -216,6 +216,15 @@ def test_default_location_is_a_directory_both_parts_mount():
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+@pytest.mark.parametrize(("mode", "read_only"), [("ReadOnly", True), ("ReadWrite", None)])
+def test_a_directory_that_is_only_restored_from_is_mounted_so(mode, read_only):
+    objects = render({"location": {"accessMode": mode}, "extraFilesystemPaths": ["/mnt/own"]})
+    for workload in (one(objects, "Deployment"), one(objects, "DaemonSet")):
+        _spec, container, _ = pod_of(workload)
+        assert mounts(container)["/var/lib/ararat/backups"].get("readOnly") is read_only
+        assert "readOnly" not in mounts(container)["/mnt/own"]
+
+
 @pytest.mark.parametrize("values", [AZURE, WORKLOAD_IDENTITY])
 def test_azure_needs_no_root_and_no_directory_of_the_node(values):
     objects = render(values)

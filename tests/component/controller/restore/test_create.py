@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import uuid
 from dataclasses import replace
@@ -11,7 +12,13 @@ import pytest
 
 from ararat.api.plan import Action
 from ararat.kube import KubeApi, ResourceType
-from ararat.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICE_ACCOUNTS, SERVICES
+from ararat.kube.resources import (
+    DEPLOYMENTS,
+    NAMESPACES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    VALIDATING_WEBHOOKS,
+)
 from controller.restore.create import Creator, Outcome
 from controller.restore.plan import Item
 from controller.restore.services import asked_node_ports
@@ -116,6 +123,50 @@ async def test_a_kind_that_nobody_serves_is_waited_for_once(api: KubeApi, namesp
         )
         assert (result.outcome, result.reason) == (Outcome.FAILED, "KindNotServed")
     assert len(pauses) == 8
+
+
+async def test_a_webhook_that_does_not_answer_is_waited_for_once(
+    api: KubeApi, namespace: str
+) -> None:
+    await api.patch(NAMESPACES, namespace, {"metadata": {"labels": {"guarded": namespace}}})
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["configmaps"],
+    }
+    hook = {
+        "name": "nobody.example.org",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [rule],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 1,
+        "namespaceSelector": {"matchLabels": {"guarded": namespace}},
+    }
+    await api.create(VALIDATING_WEBHOOKS, {"metadata": {"name": namespace}, "webhooks": [hook]})
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    patient = replace(creator(api), sleep=sleep)
+    try:
+        # The API server hears of its webhooks a moment later.
+        for attempt in range(100):
+            first = await patient.create(item(stored("ConfigMap", f"c{attempt}"), namespace))
+            if first.outcome is Outcome.FAILED:
+                break
+            await asyncio.sleep(0.2)
+        assert first.reason == "WebhookFailing"
+        assert "nobody.example.org" in first.message
+        waited = len(pauses)
+        assert waited == 8
+        second = await patient.create(item(stored("ConfigMap", "next"), namespace))
+        assert (second.reason, len(pauses)) == ("WebhookFailing", waited)
+    finally:
+        await api.delete(VALIDATING_WEBHOOKS, namespace)
 
 
 @pytest.mark.parametrize(

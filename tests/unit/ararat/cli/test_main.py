@@ -160,9 +160,15 @@ def test_restore_flags(capsys):
         "--existing-resource-policy",
         "update",
         "--preserve-nodeports",
+        "--or-selector",
+        "app=web",
+        "--or-selector",
+        "tier in (a,b)",
     )["spec"]
     assert spec["imageMapping"] == {"docker.io": "mirror.example", "old:5000/team": "new:443/team"}
     assert spec["existingResourcePolicy"] == "Update"
+    assert spec["orLabelSelectors"][0]["matchLabels"] == {"app": "web"}
+    assert spec["orLabelSelectors"][1]["matchExpressions"][0]["values"] == ["a", "b"]
     assert spec["preserveNodePorts"] is True
     assert spec["namespaceMapping"] == {"wp": "wp-copy", "x": "y"}
     assert spec["storageClassMapping"] == {"gp2": "fast"}
