@@ -12,10 +12,12 @@ Limits: files that change while they are read are stored as they were met; hooks
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from ararat import excludes
 from ararat.api import PodVolumeBackup
 from ararat.api.nodejob import BackupSummary, JobPhase, PodVolumeBackupStatus, RootMetadata
 from ararat.errors import AraratError
@@ -30,7 +32,10 @@ from ararat.restic.models import (
     SnapshotSummary,
 )
 from ararat.restic.parent import choose_parent, find_finished, job_tag
+from ararat.restic.tuning import last_run
 
+
+from . import ignorefile
 from .context import AgentContext, Engine, Run, find_volume
 from .mounted import OpenVolume, confirmed, limited, volume_opened
 from .progress import finished
@@ -59,14 +64,32 @@ async def back_up(
         context.config.kubelet_dir, spec.pod.uid, source, wait_seconds=wait, waiting=run.say
     ) as volume:
         root = await limited(capture, volume.fd)
+        left_out = LeftOut(*await limited(ignorefile.read, volume.fd))
         async with repository_opened(
             context, job, access=Access.APPEND_ONLY, before_snapshot=_notes(job, run)
         ) as restic:
             run.stored = lambda: _has_stored(restic)
-            result = await _run_restic(restic, job, volume, run)
+            result = await _run_restic(restic, job, volume, run, left_out)
         await confirmed(volume)
     run.bytes_read = result.bytes_processed
-    return finished_status(result, root)
+    return {**finished_status(result, root), **excluded_status(job, left_out)}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a backup leaves out besides what the job says, by the volume's own file."""
+
+    patterns: tuple[str, ...] = ()
+    wrong: str = ""
+
+
+def excluded_status(job: PodVolumeBackup, left_out: LeftOut) -> dict[str, Any]:
+    """Pure: the patterns in force, and what is wrong with the volume's own."""
+    patterns = [*job.spec.excludes, *left_out.patterns]
+    if job.spec.exclude_caches:
+        patterns.append(excludes.CACHES)
+    status: dict[str, Any] = {"excludes": list(dict.fromkeys(patterns))}
+    return {**status, "message": left_out.wrong} if left_out.wrong else status
 
 
 def _has_stored(restic: Engine) -> bool:
@@ -92,7 +115,7 @@ def _notes(job: PodVolumeBackup, run: Run) -> Callable[[], Awaitable[None]]:
 
 
 async def _run_restic(
-    restic: Engine, job: PodVolumeBackup, volume: OpenVolume, run: Run
+    restic: Engine, job: PodVolumeBackup, volume: OpenVolume, run: Run, left_out: LeftOut
 ) -> BackupResult:
     snapshots = await restic.snapshots(host=job.spec.host)
     finished_before = find_finished(snapshots, host=job.spec.host, job=job.uid)
@@ -118,6 +141,9 @@ async def _run_restic(
         tags=("ararat", f"backup={job.spec.backup_uid}", job_tag(job.uid)),
         parent=parent,
         ignore_ctime=job.spec.ignore_ctime,
+        excludes=(*job.spec.excludes, *left_out.patterns),
+        exclude_caches=job.spec.exclude_caches,
+        last=last_run(snapshots, host=job.spec.host),
     )
     return await restic.backup(request, on_progress=report)
 

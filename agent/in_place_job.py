@@ -19,7 +19,7 @@ import structlog
 
 from ararat.api import PodVolumeRestore
 from ararat.errors import InvalidSpec, NotFound
-from ararat.restic.models import Access, Confinement, RestoreRequest, RestoreResult
+from ararat.restic.models import Access, Confinement, LastRun, RestoreRequest, RestoreResult
 
 from .context import AgentContext, Run, find_volume
 from .mounted import confirmed, limited, volume_opened
@@ -65,6 +65,7 @@ async def restore_in_place(
                 replace=spec.delete_extra,
                 include=tuple(pattern(path) for path in spec.paths),
                 confinement=Confinement.REQUIRED,
+                expected=LastRun(files=spec.expected_files, bytes=spec.expected_bytes),
             )
             result = await restic.restore(request, on_progress=reporter(job, run))
         seen = result.files_total + result.files_restored + result.files_skipped

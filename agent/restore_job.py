@@ -21,7 +21,7 @@ import structlog
 
 from ararat.api import PodVolumeRestore
 from ararat.errors import AraratError, InvalidSpec
-from ararat.restic.models import Access, RestoreProgress, RestoreRequest, RestoreResult
+from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreRequest, RestoreResult
 
 from .context import AgentContext, Run, find_volume
 from .directory import is_empty
@@ -111,7 +111,10 @@ async def _restore(
         _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
         await mark_written()
         request = RestoreRequest(
-            snapshot_id=job.spec.snapshot_id, target=volume.fd, replace=replace
+            snapshot_id=job.spec.snapshot_id,
+            target=volume.fd,
+            replace=replace,
+            expected=LastRun(files=job.spec.expected_files, bytes=job.spec.expected_bytes),
         )
         return await restic.restore(request, on_progress=reporter(job, run))
 

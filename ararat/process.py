@@ -107,6 +107,8 @@ class Exit:
     cpu_seconds: float = 0.0
     #: Bytes; 0 where it was too short-lived to be seen.
     peak_rss: int = 0
+    #: Bytes that it asked for with read(2) and the like: files, cached or not, and sockets.
+    bytes_read: int = 0
 
     @property
     def text(self) -> str:
@@ -133,6 +135,7 @@ class Child:
         self._started = time.monotonic()
         self._own_peak = _peak(os.getpid())
         self._peak = 0
+        self._bytes_read = 0
         self._stopped = False
         self._killed = False
         self._killer: asyncio.TimerHandle | None = None
@@ -199,6 +202,7 @@ class Child:
             seconds=time.monotonic() - self._started,
             cpu_seconds=cpu,
             peak_rss=peak,
+            bytes_read=self._bytes_read,
         )
 
     def stop(self) -> None:
@@ -235,6 +239,8 @@ class Child:
             os.killpg(self.pid, number)
 
     def _reap(self) -> None:
+        if not self._bytes_read:
+            self._bytes_read = _bytes_read(self.pid)  # a zombie still tells
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if not pid:
             return
@@ -340,6 +346,15 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
             held, size = [part], len(part)
     if size:
         yield b"".join(held).decode(errors="replace")
+
+
+def _bytes_read(pid: int) -> int:
+    """``rchar`` so far; 0 where it cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/io").read_text().split()
+        return int(fields[fields.index("rchar:") + 1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _peak(pid: int) -> int:

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from ararat import duration
+from ararat import duration, excludes
 
 from .base import Model, Resource, Status
 from .hooks import HookAction
@@ -69,6 +69,22 @@ class BackupVolumes(Model):
         description="Claims that no running pod mounts. Backup: each is read through a short-lived "
         "pod that mounts it, unless a policy says Skip.",
     )
+    excludes: list[str] = Field(
+        default=[],
+        max_length=excludes.MOST,
+        description="Files to leave out of every volume, as restic patterns; one that begins with "
+        "/ is meant from the volume's root.",
+    )
+    exclude_caches: bool = Field(
+        default=True,
+        description="Leave out what is in directories that hold a file CACHEDIR.TAG.",
+    )
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Self:
+        if wrong := excludes.mistakes(self.excludes):
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class Deadlines(Model):

@@ -54,6 +54,7 @@ class ManifestVolume(Model):
     root: RootMetadata | None = None
     empty: bool = False
     unreadable_count: int = 0
+    excludes: list[str] = Field(default=[], description="Patterns of files that were left out.")
     summary: BackupSummary | None = None
 
     @property

@@ -29,6 +29,8 @@ POST_HOOK_BACKUP = (
     "post.hook.backup.velero.io/",
     "post.hook.backup.ark.heptio.com/",
 )
+#: On pods and claims: patterns of files to leave out of their volumes' backups.
+EXCLUDE = "ararat.dev/exclude"
 #: An object with this label set to "true" is in no backup.
 EXCLUDE_FROM_BACKUP = "ararat.dev/exclude-from-backup"
 

@@ -124,6 +124,10 @@ class PodVolumeBackupSpec(Model):
     no_progress_seconds: int = Field(
         default=900, ge=10, description="Seconds without progress after which the run is ended."
     )
+    excludes: list[str] = Field(default=[], description="Files to leave out, restic patterns.")
+    exclude_caches: bool = Field(
+        default=False, description="Leave out directories that hold a file CACHEDIR.TAG."
+    )
     hold: bool = Field(
         default=False,
         description="Reserve a slot and wait; the job runs when this is set to false.",
@@ -150,6 +154,9 @@ class PodVolumeBackupStatus(NodeJobStatus):
     incomplete: bool = Field(default=False, description="Some files could not be read.")
     unreadable_count: int = Field(default=0, description="How many.")
     unreadable_paths: list[str] = Field(default=[], description="The first 20 of them.")
+    excludes: list[str] = Field(
+        default=[], description="Patterns that were in force, those of .araratignore among them."
+    )
 
 
 class PodVolumeBackup(Resource[PodVolumeBackupSpec, PodVolumeBackupStatus]):

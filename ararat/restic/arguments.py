@@ -81,7 +81,7 @@ def backup(request: BackupRequest, *, root: str, binary: Binary) -> list[str]:
         arguments.append("--exclude-caches")
     anchored = [f"/{LOST_AND_FOUND}", *request.excludes]
     arguments += [f"--exclude={anchor(pattern, root)}" for pattern in anchored]
-    arguments += tuning(request.tuning, binary=binary)
+    arguments += tuning(request.tuning or Tuning(), binary=binary)
     return [*arguments, "."]
 
 

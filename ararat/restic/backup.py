@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import structlog
 
 from ararat.errors import NotFound
 
-from . import arguments, messages, sandbox
+from . import arguments, messages, sandbox, tuning
 from .errors import ResticFailed
 from .models import (
     PATHS_KEPT,
@@ -33,6 +33,7 @@ from .models import (
     BackupResult,
     OnBackupProgress,
     PathError,
+    Tuning,
 )
 from .runner import Outcome, Runner
 
@@ -59,6 +60,10 @@ async def run(
             source=volume,
             confinement=request.confinement,
         )
+        if request.tuning is None:
+            chosen, why = tuning.for_backup(request.last, runner.machine)
+            request = replace(request, tuning=chosen)
+            log.info("backup-tuned", host=request.host, why=why, **_set(chosen))
         command = arguments.backup(
             request, root=os.readlink(f"/proc/self/fd/{volume}"), binary=session.binary
         )
@@ -71,7 +76,7 @@ async def run(
                 on_error=seen.error,
                 directory=volume,
                 confined=confined,
-                connections=request.tuning.connections,
+                connections=request.tuning.connections if request.tuning else None,
                 accept=(0, 1, _INCOMPLETE),
             )
             if outcome.end.code != 1:
@@ -82,6 +87,11 @@ async def run(
                 log.info("backup-empty", host=request.host)
                 return BackupResult(snapshot_id=None, empty=True, confined=confined is not None)
     return _result(request, seen, outcome, confined=confined is not None)
+
+
+def _set(chosen: Tuning) -> dict[str, object]:
+    """What is not restic's default, for the log."""
+    return {name: value for name, value in asdict(chosen).items() if value is not None}
 
 
 @contextlib.contextmanager
@@ -169,6 +179,7 @@ def _result(
         parent=None if request.force else request.parent,
         cpu_seconds=outcome.end.cpu_seconds,
         peak_rss=outcome.end.peak_rss,
+        bytes_read=outcome.end.bytes_read,
         confined=confined,
         **fields,
     )

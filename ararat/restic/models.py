@@ -60,10 +60,8 @@ class Confinement(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """How hard restic works. None leaves restic's own default.
-
-    Defaults come from facts/restic.md §5: more than 8 readers only cost memory; 5 connections is
-    restic's own default; 16 MiB packs keep temporary space at 96 MiB.
+    """How hard restic works. None leaves restic's own default: 2 readers, 16 MiB packs (96 MiB of
+    temporary space), 5 connections. Chosen by volume in ``tuning``.
     """
 
     read_concurrency: int | None = None
@@ -77,6 +75,14 @@ class Tuning:
     connections: int | None = None
     #: The scan pass only serves the progress estimate; it costs time on network volumes.
     scan: bool = True
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """What is known of a volume's size before it is read or written."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +107,10 @@ class BackupRequest:
     #: Do not descend into what is mounted below the volume.
     one_file_system: bool = True
     confinement: Confinement = Confinement.WHERE_POSSIBLE
-    tuning: Tuning = Tuning()
+    #: For choosing the tuning.
+    last: LastRun | None = None
+    #: None: chosen (``tuning.for_backup``).
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +159,8 @@ class BackupResult:
     cpu_seconds: float = 0.0
     #: Largest resident size seen, in bytes.
     peak_rss: int = 0
+    #: What restic read, from files and from the server: an unchanged volume is not read again.
+    bytes_read: int = 0
     #: Whether restic could reach nothing but the volume.
     confined: bool = False
 
@@ -171,7 +182,10 @@ class RestoreRequest:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     confinement: Confinement = Confinement.WHERE_POSSIBLE
-    tuning: Tuning = Tuning()
+    #: For choosing the tuning: what the snapshot holds.
+    expected: LastRun | None = None
+    #: None: chosen (``tuning.for_restore``).
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import arguments, messages, sandbox
+import structlog
+
+from . import arguments, messages, sandbox, tuning
 from .backup import open_directory
 from .models import (
     PATHS_KEPT,
@@ -23,6 +25,7 @@ from .models import (
 from .runner import Runner
 
 _WHAT = "restoring"
+log = structlog.get_logger()
 
 
 async def run(
@@ -37,6 +40,10 @@ async def run(
             target=volume,
             confinement=request.confinement,
         )
+        chosen = request.tuning
+        if chosen is None:
+            chosen, why = tuning.for_restore(request.expected, runner.machine)
+            log.info("restore-tuned", why=why, connections=chosen.connections)
         seen = _Seen(on_progress)
         outcome = await runner.run(
             arguments.restore(request),
@@ -45,7 +52,7 @@ async def run(
             on_error=seen.error,
             directory=volume,
             confined=confined,
-            connections=request.tuning.connections,
+            connections=chosen.connections,
             accept=(0, 1),
         )
     if session.blobs.fatal is not None:

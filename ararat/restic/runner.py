@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
@@ -20,14 +21,15 @@ from ararat import process
 from ararat.errors import AraratError
 from ararat.process import Child, Command, Exit, Sandbox
 
-from . import arguments, caches, cgroup, exit_codes, messages, sandbox
-from .environment import child_environment
+from . import arguments, caches, cgroup, exit_codes, keyfile, messages, sandbox
+from .environment import child_environment, memory_share
 from .errors import WrongPassword
 from .models import Access, SessionStats
 from .repository_blobs import RepositoryBlobs
 from .rest_paths import Kind
 from .rest_server import RestServer
 from .settings import Settings
+from .tuning import Machine
 from .version import Binary
 
 log = structlog.get_logger()
@@ -81,6 +83,13 @@ class Runner:
         self.session = session
         self._limits = cgroup.limits()
         self._children: set[Child] = set()
+
+    @property
+    def machine(self) -> Machine:
+        """What one restic of this session may use."""
+        cpu = self._limits.cpu
+        cores = len(os.sched_getaffinity(0)) if cpu is None else max(1, math.ceil(cpu))
+        return Machine(cores, memory_share(self._limits, self.session.settings))
 
     @property
     def stats(self) -> SessionStats:

@@ -62,6 +62,8 @@ def build_job(
             ignore_ctime=volume.fs_group,
             hold=bool(volume.group),
             group=volume.group,
+            excludes=list(dict.fromkeys((*backup.spec.volumes.excludes, *volume.excludes))),
+            exclude_caches=backup.spec.volumes.exclude_caches,
             no_progress_seconds=backup.spec.deadlines.no_progress_seconds,
         ),
         status=PodVolumeBackupStatus(),

@@ -63,6 +63,7 @@ def volume_result(
         root=status.root if status and good else None,
         empty=bool(status and good and status.empty),
         unreadable_count=status.unreadable_count if status and good else 0,
+        excludes=status.excludes if status and good else [],
         summary=status.summary if status and good else None,
     )
 

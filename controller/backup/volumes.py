@@ -19,10 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ararat import excludes
 from ararat.api.backup import BackupVolumes
 from ararat.api.base import Model
 from ararat.api.manifest import Coverage
-from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE_FROM_BACKUP
+from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE, EXCLUDE_FROM_BACKUP
 from ararat.api.nodejob import ClaimReference, PodReference
 from ararat.api.volumepolicy import UnmountedClaims, VolumeAction
 from ararat.errors import InvalidSpec
@@ -63,6 +64,8 @@ class PlannedVolume(Model):
     group: str = ""
     #: No pod mounts the claim: one of ours is made that does, and its node job is made after it.
     helper: bool = False
+    #: Patterns of files to leave out, from the annotations of the pod and the claim.
+    excludes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -119,6 +122,7 @@ def plan_volumes(view: ClusterView, asked_for: BackupVolumes) -> list[PlannedVol
                 planned.append(_decide(view, mount))
     if mistakes:
         raise InvalidSpec("; ".join(mistakes), reason="UnknownVolume")
+    _check_patterns([*view.pods, *view.claims.values()])
     for mounts in of_claims.values():
         entry = _of_claim(view, mounts)
         planned.append(_with_helper(view, asked_for, entry) if _idle(mounts) else entry)
@@ -150,6 +154,15 @@ def _of_claim(view: ClusterView, mounts: Sequence[_Mount]) -> PlannedVolume:
     named, wanted = any(m.named for m in mounts), any(m.wanted for m in mounts)
     entries = [(m, _decide(view, replace(m, named=named, wanted=wanted))) for m in mounts]
     return max(entries, key=lambda e: _rank(view, *e))[1]
+
+
+def _check_patterns(objects: Iterable[Raw]) -> None:
+    for obj in objects:
+        if wrong := excludes.mistakes(excludes.annotated(EXCLUDE, obj)):
+            raise InvalidSpec(
+                f"{_ns(obj)}/{_name(obj)}: annotation {EXCLUDE}: {'; '.join(wrong)}",
+                reason="InvalidExclude",
+            )
 
 
 def _ruled(
@@ -265,6 +278,7 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
             owner_name=owner_name,
             ordinal=ordinal,
             fs_group="fsGroup" in (pod["spec"].get("securityContext") or {}),
+            excludes=excludes.annotated(EXCLUDE, pod, claim),
         )
 
     if claim is not None and _opted_out(claim):
@@ -403,6 +417,7 @@ def _of_nobody(namespace: str, claim: Raw) -> PlannedVolume:
         volume=_name(claim),
         volume_type="persistentVolumeClaim",
         coverage=Coverage.UNPROTECTED,
+        excludes=excludes.annotated(EXCLUDE, claim),
         claim=_claim_reference(claim),
         storage_class=claim["spec"].get("storageClassName"),
         access_modes=tuple(claim["spec"].get("accessModes") or ()),

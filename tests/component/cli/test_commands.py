@@ -38,8 +38,9 @@ def test_backup_create(cluster: Cluster) -> None:
     made = cluster.get("backups", "mybackup")
     assert made["spec"] == {
         "includedNamespaces": ["default"],
-        "volumes": {"defaultPolicy": "OptIn"},
+        "volumes": {"defaultPolicy": "OptIn", "excludeCaches": True},
         "deadlines": {"noProgressSeconds": 900},
+        "pinned": False,
         "cancel": False,
     }
 

@@ -123,7 +123,7 @@ def test_defaults_of_models_and_crd_agree():
     """What the API server fills into an empty spec is what the model fills in."""
     spec = schema_of(Backup)["properties"]["spec"]
     assert apply_defaults({}, spec) == {
-        "volumes": {"defaultPolicy": "OptIn", "unmounted": "Skip"},
+        "volumes": {"defaultPolicy": "OptIn", "unmounted": "Skip", "excludeCaches": True},
         "deadlines": {"noProgressSeconds": 900},
         "hooks": {"maxFreezeSeconds": 600},
         "pinned": False,

@@ -83,7 +83,7 @@ def test_taken_name():
 def test_objects_are_sent_without_what_was_not_said():
     assert objects.to_send(backup(spec={"includedNamespaces": ["wp"]}))["spec"] == {
         "includedNamespaces": ["wp"],
-        "volumes": {"defaultPolicy": "OptIn", "unmounted": "Skip"},
+        "volumes": {"defaultPolicy": "OptIn", "unmounted": "Skip", "excludeCaches": True},
         "deadlines": {"noProgressSeconds": 900},
         "hooks": {"maxFreezeSeconds": 600},
         "pinned": False,

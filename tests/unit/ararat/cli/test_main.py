@@ -128,7 +128,7 @@ def test_backup_flags(capsys):
         "excludedResources": ["events", "secrets"],
         "labelSelector": {"matchLabels": {"app": "web"}},
         "includeClusterResources": False,
-        "volumes": {"defaultPolicy": "OptOut", "unmounted": "Skip"},
+        "volumes": {"defaultPolicy": "OptOut", "unmounted": "Skip", "excludeCaches": True},
         "location": "far",
         "deadlines": {"noProgressSeconds": 900},
         "hooks": {"maxFreezeSeconds": 600},

@@ -60,6 +60,8 @@ def test_the_job_of_a_volume() -> None:
         },
         "host": "cl/wp/pvc/data",
         "ignoreCtime": True,
+        "excludes": [],
+        "excludeCaches": True,
         "noProgressSeconds": 60,
         "hold": False,
         "group": "",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ararat.api.backup import BackupVolumes, VolumePolicy
 from ararat.api.manifest import Coverage
-from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES
+from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE
 from ararat.api.nodejob import ClaimReference, PodReference
 from ararat.api.volumepolicy import UnmountedClaims
 from ararat.errors import InvalidSpec
@@ -63,6 +63,19 @@ def test_a_volume_that_is_asked_for() -> None:
             fs_group=True,
         )
     ]
+
+
+def test_files_are_left_out_by_pod_and_claim() -> None:
+    web = pod(volumes={"data": of_claim("data"), "tmp": EMPTY_DIR}, asked="data,tmp")
+    web["metadata"]["annotations"][EXCLUDE] = "*.tmp,cache/"
+    data = claim("data")
+    data["metadata"]["annotations"] = {EXCLUDE: "/log\n*.tmp"}
+    planned = {v.volume: v.excludes for v in plan_volumes(view(web, claims=[data]), IN)}
+    assert planned == {"data": ("*.tmp", "cache/", "/log"), "tmp": ("*.tmp", "cache/")}
+    data["metadata"]["annotations"] = {EXCLUDE: "[a"}
+    with pytest.raises(InvalidSpec, match=r"wp/data: annotation ararat\.dev/exclude") as caught:
+        plan_volumes(view(web, claims=[data]), IN)
+    assert caught.value.reason == "InvalidExclude"
 
 
 @pytest.mark.parametrize("key", BACKUP_VOLUMES)
