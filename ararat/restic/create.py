@@ -1,7 +1,7 @@
 """Making a repository, and finding the one that is there.
 
 Problem: restic writes its key before its config, so parallel or interrupted inits in one directory
-leave keys that open nothing, and every one of them says "initialized" (facts/restic.md §0).
+leave keys that open nothing, and every one of them says "initialized".
 Decision: each attempt has a fresh directory of its own. It is initialised, given its key of low
 cost, opened once to prove it, and only then named by ``current.json``, which is create-only: the
 first one wins, the others take the winner's and remove their own directory.

@@ -19,7 +19,7 @@ from .settings import MIB, Settings
 _LEAST_MEMORY = 96 * MIB
 #: Go's limit leaves room for what its runtime does not count (stacks, page tables, cache pages).
 _SHARE = 0.85
-#: With little memory restic's own 50 costs more than it gains (facts/restic.md §5: B restore).
+#: With little memory restic's own 50 costs more than it gains.
 _TIGHT = 512 * MIB
 _TIGHT_GOGC = 20
 

@@ -1,6 +1,6 @@
 """How restic ended → what the caller can do: the one table.
 
-Codes are restic's (doc/075_scripting.rst, "Exit codes"; facts/restic.md §2). 0 and, for a backup,
+Codes are restic's (doc/075_scripting.rst, "Exit codes"). 0 and, for a backup,
 3 are results and never come here. Text is matched only to tell a full disk or exhausted memory from
 other failures; where restic words it differently, the error is only less precise.
 """

@@ -1,7 +1,7 @@
 """restic's locks as we see them: who holds one, and when it is dead.
 
 Problem: ``restic unlock`` takes a lock for dead by host name and process id, which mean nothing
-between containers; it can delete the lock of a running backup (facts/restic.md §0).
+between containers; it can delete the lock of a running backup.
 Decision: our server stores each lock with its owner as metadata, in the same request. A lock is
 dead only if the process that held it was reaped (its session sweeps it), if a later container of
 the same pod runs, or if the blob has not been renewed for 45 minutes by the store's own clock:

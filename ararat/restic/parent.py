@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from .models import Snapshot
 
-#: Clocks of nodes differ a little; restic's own locks allow for 7.5 minutes (facts/restic.md §8.9).
+#: Clocks of nodes differ a little; restic's own locks allow for 7.5 minutes.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 
 

@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     #: Seconds between SIGTERM and SIGKILL. restic takes up to a minute to remove its lock from a
-    #: slow store (facts/restic.md §4).
+    #: slow store.
     grace: float = 75.0
     #: Seconds that leaving a session may take: uploads under way, the session's own locks. A lock
     #: that cannot be removed by then ages (``locks``); a job that never ends blocks its node.

@@ -50,7 +50,7 @@ async def test_its_own_azure_backend_opens_what_we_stored(
         # A hosts file of its own: the backend insists on host-style names.
         line = f'mount --bind {hosts} /etc/hosts && exec {restic} "$@"'
         command = ["unshare", "--mount", "sh", "-c", line, "sh", "--json", "--no-cache"]
-        # Azurite refuses the empty access tier that restic sends otherwise (facts/restic.md §3.3).
+        # Azurite refuses the empty access tier that restic sends otherwise.
         done = await asyncio.to_thread(
             subprocess.run,
             [*command, "-o", "azure.access-tier=Hot", *arguments],

@@ -227,7 +227,7 @@ async def test_stock_restic_opens_it_and_keeps_its_keys_as_usual(
 
 
 async def test_opening_costs_no_scrypt(repository: Repository) -> None:
-    """0.35 to 0.5 s of CPU and 66 MiB with restic's own key (facts/restic.md §7)."""
+    """0.35 to 0.5 s of CPU and 66 MiB with restic's own key."""
     trees.fill(repository.volume, files=2)
     async with repository.open(Access.READ_ONLY) as session:
         await session.cat_config()
