@@ -39,6 +39,7 @@ def test_backup_create(cluster: Cluster) -> None:
     assert made["spec"] == {
         "includedNamespaces": ["default"],
         "volumes": {"defaultPolicy": "OptIn", "excludeCaches": True},
+        "hooks": {"maxFreezeSeconds": 600},
         "deadlines": {"noProgressSeconds": 900},
         "pinned": False,
         "cancel": False,
