@@ -34,7 +34,6 @@ from ararat.restic.models import (
 from ararat.restic.parent import choose_parent, find_finished, job_tag
 from ararat.restic.tuning import last_run
 
-
 from . import ignorefile
 from .context import AgentContext, Engine, Run, find_volume
 from .mounted import OpenVolume, confirmed, limited, volume_opened
