@@ -21,7 +21,7 @@ from ararat import process
 from ararat.errors import AraratError
 from ararat.process import Child, Command, Exit, Sandbox
 
-from . import arguments, caches, cgroup, exit_codes, keyfile, messages, sandbox
+from . import arguments, caches, cgroup, exit_codes, messages, sandbox
 from .environment import child_environment, memory_share
 from .errors import WrongPassword
 from .models import Access, SessionStats
