@@ -38,7 +38,7 @@ def test_backup_create(cluster: Cluster) -> None:
     made = cluster.get("backups", "mybackup")
     assert made["spec"] == {
         "includedNamespaces": ["default"],
-        "volumes": {"defaultPolicy": "OptIn", "excludeCaches": True},
+        "volumes": {"defaultPolicy": "OptIn", "unmounted": "Skip", "excludeCaches": True},
         "hooks": {"maxFreezeSeconds": 600},
         "deadlines": {"noProgressSeconds": 900},
         "pinned": False,
