@@ -357,8 +357,8 @@ class Agents:
 
             def on_change(_: str, raw: KubeObject, __: KubeObject | None) -> None:
                 job = PodVolumeBackup.parse(raw)
-                if job.status.phase.terminal:
-                    return
+                if job.status.phase.terminal or not job.spec.node:
+                    return  # without a node it is nobody's: it is there to say why it failed
                 if job.spec.cancel:
                     if (task := self._tasks.pop(job.uid, None)) is not None:
                         task.cancel()
