@@ -1,0 +1,119 @@
+"""A backup's life on a real cluster: by the clock, expired, deleted, pruned, checked, restored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.e2e.conftest import delete_namespace
+from tests.e2e.support.tools import CommandFailed, Tools
+from tests.e2e.support.waiting import eventually
+from tests.e2e.support.workload import Workload
+
+_LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., Workload]) -> None:
+    app = new_workload("life", replicas=1)
+    name = f"{app.namespace}-often"
+    what = ("--include-namespaces", app.namespace)
+    rules = ("--keep-last", "1", "--overlap", "Queue")
+    tools.ararat("schedule", "create", name, "--cron", "* * * * *", *what, *rules)
+    first = eventually(lambda: completed(tools, name), what="a backup is made", timeout=180)
+    eventually(
+        lambda: completed(tools, name) - first, what="another one, a minute later", timeout=180
+    )
+    tools.ararat("schedule", "pause", name)
+    eventually(lambda: not running(tools, name), what="the last one has ended", timeout=120)
+    eventually(
+        lambda: not first & completed(tools, name), what="the first one has expired", timeout=180
+    )
+    shown = tools.ararat("schedule", "retention", name, "--dry-run").stdout
+    assert "DELETE" not in shown
+    assert "last" in shown
+
+    before = app.walks()
+    kept = f"{app.namespace}-kept"
+    tools.ararat("backup", "create", kept, "--from-schedule", name, "--wait")
+    tools.ararat("backup", "pin", kept)
+    by_hand = f"{app.namespace}-hand"
+    tools.ararat("backup", "create", by_hand, *what, "--wait")
+    tools.ararat("backup", "delete", by_hand, "--yes")
+    assert tools.get("backups.ararat.dev", by_hand, namespace=tools.namespace) is None
+
+    repository = next(
+        found["metadata"]["name"]
+        for found in tools.items("repositories", namespace=tools.namespace)
+        if found["spec"].get("namespace") == app.namespace
+    )
+    make_due(tools, repository)
+    eventually(
+        lambda: maintained(tools, repository),
+        what="the repository is pruned and checked",
+        timeout=420,
+        seen=lambda: tools.kubectl(
+            "get", "repositories,jobs,pods", "-n", tools.namespace, "-o", "wide"
+        ),
+    )
+
+    delete_namespace(tools, app.namespace)
+    tools.ararat("restore", "create", f"{kept}-back", "--from-backup", kept, "--wait")
+    app.wait_until_running()
+    app.prove_equal(before)
+    tools.ararat("schedule", "delete", name, "--yes")
+    tools.ararat("backup", "delete", kept, "--yes")
+
+
+def mine(tools: Tools, schedule: str) -> list[dict[str, Any]]:
+    found = tools.items("backups.ararat.dev", namespace=tools.namespace)
+    return [backup for backup in found if backup["spec"].get("schedule") == schedule]
+
+
+def completed(tools: Tools, schedule: str) -> set[str]:
+    return {
+        backup["metadata"]["name"]
+        for backup in mine(tools, schedule)
+        if backup.get("status", {}).get("phase") == "Completed"
+    }
+
+
+def running(tools: Tools, schedule: str) -> list[str]:
+    ended = ("Completed", "PartiallyFailed", "Failed", "Cancelled", "Deleting")
+    return [
+        backup["metadata"]["name"]
+        for backup in mine(tools, schedule)
+        if backup.get("status", {}).get("phase") not in ended
+    ]
+
+
+def make_due(tools: Tools, repository: str) -> None:
+    """As if it had been pruned and checked long ago: nobody waits for a week here."""
+
+    def write() -> bool:
+        found = tools.get("repositories.ararat.dev", repository, namespace=tools.namespace)
+        assert found is not None
+        status = found.setdefault("status", {}).setdefault("maintenance", {})
+        status |= {"lastPruneTime": _LONG_AGO, "lastCheckTime": _LONG_AGO}
+        path = found["metadata"].get("selfLink") or (
+            f"/apis/ararat.dev/v1alpha1/namespaces/{tools.namespace}/repositories/{repository}"
+        )
+        try:
+            tools.kubectl("replace", "--raw", f"{path}/status", "-f", "-", stdin=json.dumps(found))
+        except CommandFailed:
+            return False  # the controller wrote in between
+        return True
+
+    eventually(write, what="the repository's status is written", timeout=60)
+
+
+def maintained(tools: Tools, repository: str) -> bool:
+    found = tools.get("repositories.ararat.dev", repository, namespace=tools.namespace)
+    assert found is not None
+    state = found["status"]["maintenance"]
+    assert state.get("failures", 0) == 0, state
+    return (
+        state["lastPruneTime"] != _LONG_AGO
+        and state["lastCheckTime"] != _LONG_AGO
+        and state.get("running") is None
+    )
