@@ -200,6 +200,7 @@ def test_the_agents_own_token_is_refused(release: Release) -> None:
         ("escalate", "clusterroles.rbac.authorization.k8s.io", {}),
         ("create", "secrets", {"namespace": f"{NAMESPACE}-keys"}),
         ("delete", "secrets", {"namespace": NAMESPACE}),
+        ("delete", "pods", {"namespace": "wp"}),  # its own helper pods
         ("update", "leases.coordination.k8s.io", {"namespace": NAMESPACE}),
         ("delete", "podvolumerestores.ararat.dev", {"namespace": NAMESPACE}),
         ("patch", "restores.ararat.dev/status", {"namespace": NAMESPACE}),
@@ -212,7 +213,6 @@ def test_controller_may(release: Release, verb: str, resource: str, where: dict[
 @pytest.mark.parametrize(
     ("verb", "resource", "where"),
     [
-        ("delete", "pods", {"namespace": "wp"}),
         ("delete", "persistentvolumeclaims", {"namespace": "wp"}),
         ("delete", "persistentvolumes", {}),
         ("delete", "namespaces", {}),
