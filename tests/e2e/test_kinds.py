@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import pytest
+
 from tests.e2e.conftest import Ground, Namespaces, delete_namespace
 from tests.e2e.support import kinds
 from tests.e2e.support.podwatch import watch_pods
@@ -24,6 +26,7 @@ _EXPECTED = {"web": 3, "shared": 3, "agents": 2, "bare": 1, "operated": 1}
 _CLAIMS = ("data-web-0", "data-web-1", "data-web-2", "shared", "agents", "one", "operated")
 
 
+@pytest.mark.timeout(1500)
 def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespaces) -> None:
     name = namespaces.new("kinds")
     backup, restore = f"{name}-kept", f"{name}-back"

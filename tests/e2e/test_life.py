@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import delete_namespace
 from tests.e2e.support.tools import CommandFailed, Tools
 from tests.e2e.support.waiting import eventually
@@ -14,6 +16,7 @@ from tests.e2e.support.workload import Workload
 _LONG_AGO = "2020-01-01T00:00:00Z"
 
 
+@pytest.mark.timeout(1500)
 def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., Workload]) -> None:
     app = new_workload("life", replicas=1)
     name = f"{app.namespace}-often"
