@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from . import trees
 from .conftest import HOST, Repository
 
 _LIMIT = 170 * 1024 * 1024
+_TRIES = 4
 _ROOT = Path("/sys/fs/cgroup/memory")
 
 _AGENT = """
@@ -68,19 +70,25 @@ async def test_restic_dies_before_us_and_the_cause_is_named(
     async with repository.open() as restic:
         made = await restic.backup(BackupRequest(source=repository.volume, host=HOST))
     assert made.snapshot_id
-    agent = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _AGENT,
-        str(small_container),
-        str(repository.work),
-        repository.current.directory,
-        repository.password,
-        made.snapshot_id,
-        stdout=subprocess.PIPE,
-        env=dict(os.environ),
-    )
-    printed, _ = await agent.communicate()
-    assert agent.returncode == 0, "the agent itself was killed"
+    # The kernel takes restic first, by its score. Rarely (once in some forty runs) it finds a
+    # moment later that restic's memory has not come back yet, and takes the agent as well: that
+    # is not ours to decide, so it may happen, but not every time.
+    for _ in range(_TRIES):
+        agent = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _AGENT,
+            str(small_container),
+            str(repository.work),
+            repository.current.directory,
+            repository.password,
+            made.snapshot_id,
+            stdout=subprocess.PIPE,
+            env=dict(os.environ),
+        )
+        printed, _ = await agent.communicate()
+        if agent.returncode != -signal.SIGKILL:
+            break
+    assert agent.returncode == 0, "the agent itself was killed, every time"
     assert printed.decode().splitlines()[-1].startswith("OutOfMemory ")
     assert b"raise the agent's limit" in printed
