@@ -68,7 +68,7 @@ async def restore_in_place(
                 expected=LastRun(files=spec.expected_files, bytes=spec.expected_bytes),
             )
             result = await restic.restore(request, on_progress=reporter(job, run))
-        seen = result.files_total + result.files_restored + result.files_skipped
+        seen = result.files_total + result.files_restored
         if spec.paths and not seen:
             raise NotFound(
                 f"the backup of the volume has no {', '.join(spec.paths)}: nothing was changed",

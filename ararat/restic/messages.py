@@ -89,23 +89,25 @@ def backup_summary(message: Message) -> dict[str, Any]:
 
 
 def restore_progress(message: Message) -> RestoreProgress:
+    """restic's totals leave out what it skips because it is there already; ours do not."""
+    skipped, bytes_skipped = _int(message, "files_skipped"), _int(message, "bytes_skipped")
     return RestoreProgress(
         seconds=_float(message, "seconds_elapsed"),
-        total_files=_int(message, "total_files"),
-        files_done=_int(message, "files_restored") + _int(message, "files_skipped"),
-        total_bytes=_int(message, "total_bytes"),
-        bytes_done=_int(message, "bytes_restored") + _int(message, "bytes_skipped"),
+        total_files=_int(message, "total_files") + skipped,
+        files_done=_int(message, "files_restored") + skipped,
+        total_bytes=_int(message, "total_bytes") + bytes_skipped,
+        bytes_done=_int(message, "bytes_restored") + bytes_skipped,
     )
 
 
 def restore_summary(message: Message) -> dict[str, Any]:
-    """The fields of RestoreResult that restic's summary has."""
+    """The fields of RestoreResult that restic's summary has; totals as in ``restore_progress``."""
     return {
-        "files_total": _int(message, "total_files"),
+        "files_total": _int(message, "total_files") + _int(message, "files_skipped"),
         "files_restored": _int(message, "files_restored"),
         "files_skipped": _int(message, "files_skipped"),
         "files_deleted": _int(message, "files_deleted"),
-        "bytes_total": _int(message, "total_bytes"),
+        "bytes_total": _int(message, "total_bytes") + _int(message, "bytes_skipped"),
         "bytes_restored": _int(message, "bytes_restored"),
         "bytes_skipped": _int(message, "bytes_skipped"),
         "seconds": _float(message, "seconds_elapsed"),

@@ -201,7 +201,8 @@ class RestoreProgress:
 class RestoreResult:
     """A finished restore. ``failed`` paths are in the result; the caller decides what they mean.
 
-    restic counts directories and links as files.
+    restic counts directories and links as files. The totals are restored and skipped together:
+    skipped is what the target held already.
     """
 
     files_total: int = 0

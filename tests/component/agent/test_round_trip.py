@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import time
@@ -195,9 +196,15 @@ async def test_a_restore_that_was_interrupted_is_finished(world: World):
     assert (status["phase"], status["wrote"]) == ("New", True)
     assert world.kubelet.answer(target_uid)["phase"] != "Completed"
     (target / "left over").write_text("by the interrupted run")
+    for number in range(20):  # what a run that had got further would have finished
+        shutil.copy2(source / f"file-{number}", target)
     async with world.agent():
-        await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
+        status = await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
     assert differences(walk(source), walk(target)) == []
+    assert status["progress"]["filesDone"] == status["progress"]["totalFiles"] == 50
+    assert status["progress"]["bytesDone"] == 50 * (8 << 20)
+    assert status["summary"]["filesTotal"] == 50
+    assert status["summary"]["filesRestored"] <= 30
 
 
 async def test_a_full_volume_says_so(world: World):
