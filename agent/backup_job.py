@@ -56,7 +56,12 @@ async def back_up(
     """The status of the finished job. Raises AraratError."""
     spec = job.spec
     source = await find_volume(
-        context.api, pod, reference=spec.pod, volume=spec.volume, claim=spec.claim
+        context.api,
+        pod,
+        reference=spec.pod,
+        volume=spec.volume,
+        claim=spec.claim,
+        host_paths=context.config.host_paths,
     )
     wait = min(_MOUNT_WAIT_SECONDS, context.config.mount_wait_seconds)
     async with volume_opened(

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from ararat import hostpaths
 from ararat.errors import InvalidSpec
 from ararat.naming import is_dns_label
+
+#: Below it a pack takes longer than restic waits for one (five connections of 16 MiB each, by job).
+_LEAST_BANDWIDTH_KIB = 256
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ class AgentConfig:
     """Below this much room in the cache's file system no new job starts."""
     cache_limit_bytes: int = 2 * 1024 * 1024 * 1024
     """restic caches beyond this size are evicted, oldest first."""
+    bandwidth_bytes: int = 0
+    """Per second, to and from stores, of all jobs of this node together; 0 is no limit."""
+    niceness: int = 0
+    """Of restic, added to the agent's own."""
+    io_priority: str | None = None
+    """Of restic: ``low`` or ``idle``; None is the usual one."""
+    host_paths: tuple[PurePosixPath, ...] = ()
+    """Directories of the node below which hostPath volumes are backed up; mounted at the same
+    paths in the agent's container."""
     log_level: str = "INFO"
     log_json: bool = True
 
@@ -96,6 +109,12 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         << 20,
         cache_limit_bytes=reader.number("ARARAT_CACHE_LIMIT_MIB", default=2048, low=0, high=1 << 30)
         << 20,
+        bandwidth_bytes=reader.limit("ARARAT_BANDWIDTH_KIB", low=_LEAST_BANDWIDTH_KIB) << 10,
+        niceness=reader.number("ARARAT_NICENESS", default=0, low=0, high=19),
+        io_priority={"normal": None, "low": "low", "idle": "idle"}[
+            reader.choice("ARARAT_IO_PRIORITY", default="normal", choices=("normal", "low", "idle"))
+        ],
+        host_paths=reader.host_paths("ARARAT_HOST_PATHS"),
         log_level=reader.choice(
             "ARARAT_LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR")
         ),
@@ -138,6 +157,19 @@ class _Reader:
         if not low <= number <= high:
             raise InvalidSpec(f"{name} must be between {low} and {high}, not {number}.")
         return number
+
+    def limit(self, name: str, *, low: int) -> int:
+        """A number of at least ``low``, or 0 for no limit."""
+        number = self.number(name, default=0, low=0, high=1 << 40)
+        if 0 < number < low:
+            raise InvalidSpec(f"{name} must be 0 (no limit) or at least {low}, not {number}.")
+        return number
+
+    def host_paths(self, name: str) -> tuple[PurePosixPath, ...]:
+        try:
+            return hostpaths.parse(self._environment.get(name, ""))
+        except ValueError as error:
+            raise InvalidSpec(f"{name} must list directories below /, not {error}.") from None
 
     def choice(self, name: str, *, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default=default)

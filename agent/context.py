@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ararat.api.nodejob import ClaimReference, PodReference
@@ -21,6 +21,7 @@ from ararat.restic.models import (
     BackupRequest,
     BackupResult,
     LockOwner,
+    Node,
     OnBackupProgress,
     OnRestoreProgress,
     RestoreRequest,
@@ -51,6 +52,10 @@ class Engine(Protocol):
     async def restore(
         self, request: RestoreRequest, *, on_progress: OnRestoreProgress | None = None
     ) -> RestoreResult: ...
+
+    def ls(
+        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+    ) -> AsyncIterator[Node]: ...
 
     @property
     def stats(self) -> SessionStats: ...
@@ -101,6 +106,9 @@ class AgentContext:
         return Settings(
             grace=max(5.0, self.config.shutdown_seconds - 8.0),
             concurrency=self.config.concurrency,
+            bandwidth=self.config.bandwidth_bytes,
+            niceness=self.config.niceness,
+            io_priority=self.config.io_priority,
         )
 
 
@@ -129,11 +137,12 @@ async def find_volume(
     reference: PodReference,
     volume: str,
     claim: ClaimReference | None,
+    host_paths: Sequence[PurePosixPath] = (),
 ) -> VolumeSource:
     """Where the volume must be on this node, by the live claim and PersistentVolume."""
     name = claim_name(pod, volume)
     if name is None:
-        return locate(pod, volume)
+        return locate(pod, volume, host_paths=host_paths)
     try:
         live_claim = await api.get(PVCS, name, namespace=reference.namespace)
         if claim is not None and claim.uid and live_claim["metadata"].get("uid") != claim.uid:
@@ -150,4 +159,10 @@ async def find_volume(
         persistent_volume = await api.get(PVS, bound)
     except ApiNotFound as error:
         raise AraratError(error.message, reason="ClaimNotFound") from error
-    return locate(pod, volume, claim=live_claim, persistent_volume=persistent_volume)
+    return locate(
+        pod,
+        volume,
+        claim=live_claim,
+        persistent_volume=persistent_volume,
+        host_paths=host_paths,
+    )

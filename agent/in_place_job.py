@@ -45,7 +45,12 @@ async def restore_in_place(
     if spec.snapshot_id is None:
         return _nothing_stored(job)
     source = await find_volume(
-        context.api, pod, reference=spec.pod, volume=spec.volume, claim=spec.claim
+        context.api,
+        pod,
+        reference=spec.pod,
+        volume=spec.volume,
+        claim=spec.claim,
+        host_paths=context.config.host_paths,
     )
     async with volume_opened(
         context.config.kubelet_dir,

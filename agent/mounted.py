@@ -79,22 +79,24 @@ def open_volume(
     read: Callable[[], MountTable] = read_mounts,
 ) -> OpenVolume:
     """Raises VolumeNotMounted while it is not there, WrongMount where something else is."""
-    base = ("pods", pod_uid, "volumes")
+    base: tuple[str, ...] = ("pods", pod_uid, "volumes")
+    top = kubelet_dir
+    if source.below is not None:
+        base, top = (), source.below
     found: list[tuple[int, Path]] = []
     try:
         for place in source.places:
             try:
-                fd = open_beneath(kubelet_dir, *base, *place)
+                fd = open_beneath(top, *base, *place)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise WrongMount(
-                    f"{kubelet_dir.joinpath(*base, *place)} cannot be opened: "
-                    f"{error.strerror or error}."
+                    f"{top.joinpath(*base, *place)} cannot be opened: {error.strerror or error}."
                 ) from error
-            found.append((fd, kubelet_dir.joinpath(*base, *place)))
+            found.append((fd, top.joinpath(*base, *place)))
         if not found:
-            wanted = " or ".join(str(kubelet_dir.joinpath(*base, *p)) for p in source.places)
+            wanted = " or ".join(str(top.joinpath(*base, *p)) for p in source.places)
             raise VolumeNotMounted(f"{wanted} does not exist on this node.")
         if len(found) > 1:
             both = " and ".join(str(path) for _, path in found)
@@ -112,7 +114,11 @@ def _prove(fd: int, path: Path, source: VolumeSource, table: MountTable) -> Open
     here = table.containing(str(path))
     if here is None:
         raise VolumeNotMounted(f"The kernel names no mount for {path}.")
-    is_mount_point = here.point == str(path)
+    if source.below is not None:
+        _prove_of_the_node(here, source.below)
+        is_mount_point = source.mounted
+    else:
+        is_mount_point = here.point == str(path)
     if source.mounted and not is_mount_point:
         raise VolumeNotMounted(
             f"{path} is a plain directory of the node's disk: nothing is mounted there."
@@ -124,6 +130,15 @@ def _prove(fd: int, path: Path, source: VolumeSource, table: MountTable) -> Open
     if mount_id_of(fd) != here.id:
         raise VolumeNotMounted(f"{path} was mounted or unmounted while it was being opened.")
     return OpenVolume(fd=fd, path=path, mount=here, source=source, device=os.fstat(fd).st_dev)
+
+
+def _prove_of_the_node(here: Mount, allowed: Path) -> None:
+    """A directory of the node is seen through a mount; everything else is our own image."""
+    if here.point == "/":
+        raise VolumeNotMounted(
+            f"{allowed} is not mounted into the agent's container: list it in the chart's "
+            "agent.hostPaths."
+        )
 
 
 @asynccontextmanager

@@ -6,7 +6,9 @@ whose ``takesOver`` names this one) knows whose data it finds and replaces it; r
 the open descriptor; the root directory gets its own metadata; everything is flushed to the disk;
 the mount must still be what it was. Only then does the status say Completed, and only a status that
 says so opens the gate (agent/gatekeeper.py).
-A volume that is not empty, and was not filled by this very job, is never touched.
+A volume that is not empty, and was not filled by this very job, is not touched unless the job says
+that its data may be merged with or replaced. What file systems and filers put into an empty volume
+by themselves (``DROPPINGS``) is no data, and stays.
 Limits: what restic's result means is decided in agent/restore_result.py.
 """
 
@@ -20,10 +22,11 @@ from typing import Any
 import structlog
 
 from ararat.api import PodVolumeRestore
+from ararat.api.nodejob import ExistingData
 from ararat.errors import AraratError, InvalidSpec
 from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreRequest, RestoreResult
 
-from .context import AgentContext, Run, find_volume
+from .context import AgentContext, Engine, Run, find_volume
 from .directory import is_empty
 from .mounted import OpenVolume, confirmed, limited, volume_opened
 from .repository import repository_opened
@@ -32,8 +35,21 @@ from .rootmeta import apply, capture, differences
 
 _log = structlog.get_logger(__name__)
 
-#: What a new file system, or a filer, puts into an empty volume by itself.
-DROPPINGS = frozenset(("lost+found", ".snapshot", ".snapshots"))
+#: What a new file system, or a filer, puts into the root of an empty volume by itself;
+#: docs/agent.md tells whose each is.
+DROPPINGS = frozenset(
+    (
+        "lost+found",
+        "aquota.group",
+        "aquota.user",
+        ".snapshot",
+        ".snapshots",
+        "~snapshot",
+        ".zfs",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+    )
+)
 
 
 class VolumeNotEmpty(InvalidSpec):
@@ -56,7 +72,12 @@ async def fill(
     """
     spec = job.spec
     source = await find_volume(
-        context.api, pod, reference=spec.pod, volume=spec.volume, claim=spec.claim
+        context.api,
+        pod,
+        reference=spec.pod,
+        volume=spec.volume,
+        claim=spec.claim,
+        host_paths=context.config.host_paths,
     )
     async with volume_opened(
         context.config.kubelet_dir,
@@ -66,12 +87,16 @@ async def fill(
         waiting=run.say,
     ) as volume:
         own_data = job.status.wrote or spec.takes_over is not None
-        if not own_data:
+        if not own_data and spec.existing_data is ExistingData.REFUSE:
             await limited(_refuse_content, volume)
+        # After a merge nobody knows any more whose a file is: nothing is removed.
+        replace = own_data or spec.existing_data is ExistingData.REPLACE
+        if spec.existing_data is ExistingData.MERGE:
+            replace = False
         result, remarks = RestoreResult(), []
         if spec.snapshot_id is not None:
             result = await _restore(
-                context, job, volume, run, replace=own_data, mark_written=mark_written
+                context, job, volume, run, replace=replace, mark_written=mark_written
             )
             remark = check(
                 result,
@@ -114,6 +139,7 @@ async def _restore(
             snapshot_id=job.spec.snapshot_id,
             target=volume.fd,
             replace=replace,
+            exclude=(await _droppings(restic, job.spec.snapshot_id, volume)) if replace else (),
             expected=LastRun(files=job.spec.expected_files, bytes=job.spec.expected_bytes),
         )
         return await restic.restore(request, on_progress=reporter(job, run))
@@ -133,12 +159,28 @@ def reporter(job: PodVolumeRestore, run: Run) -> Callable[[RestoreProgress], Non
     return report
 
 
+async def _droppings(restic: Engine, snapshot: str, volume: OpenVolume) -> tuple[str, ...]:
+    """Patterns for what the provider put there and the snapshot does not have.
+
+    restic would try to remove it with everything else, which a filer refuses.
+    """
+    found = DROPPINGS & set(await limited(os.listdir, volume.fd))
+    if not found:
+        return ()
+    kept = {node.path async for node in restic.ls(snapshot, path="/", recursive=False)}
+    return tuple(_pattern(name) for name in sorted(found) if f"/{name}" not in kept)
+
+
+def _pattern(name: str) -> str:
+    return "/" + name.replace("$", "[$]")
+
+
 def _refuse_content(volume: OpenVolume) -> None:
     empty, name = is_empty(volume.fd, ignore=DROPPINGS)
     if not empty:
         raise VolumeNotEmpty(
             f"The volume is not empty (it holds {name!r}) and was not filled by this restore; "
-            "nothing was touched."
+            "nothing was touched. To merge with or replace what it holds: --existing-data."
         )
 
 

@@ -7,16 +7,19 @@ Decision: plugin and name are derived from the pod's and the PersistentVolume's 
 globbed: an emptyDir that happens to be called like another pod's volume can never be mistaken for
 it. Where a type may appear under several plugins (in-tree types that the cluster has migrated to
 CSI) exactly one of them must be there. What is not a user's data (Secrets, ConfigMaps, projected
-volumes), or not below the kubelet's root (hostPath, block devices), is refused with the reason.
+volumes), or no directory (block devices), is refused with the reason; and so is a directory of the
+node (hostPath), unless it lies below one that the administrator has listed.
 Limits: the directory's existence and its mount are proven elsewhere (agent/mounted.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from ararat import hostpaths
 from ararat.errors import InvalidSpec
 
 CSI: Final = "kubernetes.io~csi"
@@ -72,7 +75,7 @@ class UnsupportedVolume(InvalidSpec):
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """Where a volume must be, below ``<kubelet>/pods/<pod uid>/volumes``."""
+    """Where a volume must be, usually below ``<kubelet>/pods/<pod uid>/volumes``."""
 
     kind: str
     """``persistentVolumeClaim``, ``emptyDir``, ``nfs``, …"""
@@ -82,6 +85,8 @@ class VolumeSource:
     """Whether it is a mount point; only disk-backed emptyDirs are not."""
     fstype: str | None = None
     """File system it must be, where only one is right."""
+    below: Path | None = None
+    """The directory of the node that the places are relative to, instead of the pod's."""
 
 
 def pod_volume(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -119,10 +124,12 @@ def locate(
     *,
     claim: Mapping[str, Any] | None = None,
     persistent_volume: Mapping[str, Any] | None = None,
+    host_paths: Iterable[PurePosixPath] = (),
 ) -> VolumeSource:
     """Where the pod's volume must be. Raises UnsupportedVolume where files are not to be had.
 
-    ``claim`` and ``persistent_volume`` are the live objects of a volume that ``claim_name`` names.
+    ``claim`` and ``persistent_volume`` are the live objects of a volume that ``claim_name`` names;
+    ``host_paths`` are the directories of the node that may be used.
     """
     volume = pod_volume(pod, name)
     where = f"Volume {name} of pod {_pod_name(pod)}"
@@ -134,18 +141,23 @@ def locate(
     if claim_name(pod, name) is not None:
         if claim is None or persistent_volume is None:
             raise UnsupportedVolume(f"{where} has no bound claim.", reason="ClaimNotBound")
-        return _of_claim(where, claim, persistent_volume)
+        return _of_claim(where, claim, persistent_volume, host_paths)
     kinds = [key for key in volume if key != "name"]
     kind = kinds[0] if kinds else "emptyDir"
     if kind in _NOT_DATA:
         raise UnsupportedVolume(f"{where} is {_NOT_DATA[kind]}.")
     if kind == "emptyDir":
         return _empty_dir(where, name, volume.get("emptyDir") or {})
+    if kind == "hostPath":
+        return _host_path(where, volume[kind], host_paths)
     return _of_type(where, kind=kind, source=volume[kind], name=name)
 
 
 def _of_claim(
-    where: str, claim: Mapping[str, Any], persistent_volume: Mapping[str, Any]
+    where: str,
+    claim: Mapping[str, Any],
+    persistent_volume: Mapping[str, Any],
+    host_paths: Iterable[PurePosixPath],
 ) -> VolumeSource:
     spec = persistent_volume.get("spec", {})
     pv_name = str(persistent_volume["metadata"]["name"])
@@ -158,6 +170,8 @@ def _of_claim(
         raise UnsupportedVolume(
             f"{where} stands on PersistentVolume {pv_name} of a type that is not known here."
         )
+    if kind == "hostPath":
+        return _host_path(where, spec[kind], host_paths)
     source = _of_type(where, kind=kind, source=spec[kind], name=pv_name)
     return VolumeSource(
         kind="persistentVolumeClaim", places=source.places, mounted=True, fstype=source.fstype
@@ -165,11 +179,6 @@ def _of_claim(
 
 
 def _of_type(where: str, *, kind: str, source: Mapping[str, Any], name: str) -> VolumeSource:
-    if kind == "hostPath":
-        raise UnsupportedVolume(
-            f"{where} is a directory of the node (hostPath), which is not backed up.",
-            reason="HostPath",
-        )
     if kind == "csi":
         return VolumeSource(kind=kind, places=((CSI, name, "mount"),), mounted=True)
     if kind == "flexVolume":
@@ -181,6 +190,25 @@ def _of_type(where: str, *, kind: str, source: Mapping[str, Any], name: str) -> 
     if kind in _MIGRATED:
         places.append((CSI, name, "mount"))
     return VolumeSource(kind=kind, places=tuple(places), mounted=True)
+
+
+def _host_path(
+    where: str, source: Mapping[str, Any], allowed: Iterable[PurePosixPath]
+) -> VolumeSource:
+    path = str(source.get("path") or "")
+    prefix = hostpaths.prefix_of(path, allowed)
+    if prefix is None:
+        raise UnsupportedVolume(
+            f"{where} is {path}, a directory of the node (hostPath) that no entry of the chart's "
+            "agent.hostPaths allows.",
+            reason="HostPath",
+        )
+    return VolumeSource(
+        kind="hostPath",
+        places=(PurePosixPath(path).relative_to(prefix).parts,),
+        mounted=False,
+        below=Path(prefix),
+    )
 
 
 def _empty_dir(where: str, name: str, source: Mapping[str, Any]) -> VolumeSource:

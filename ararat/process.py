@@ -89,6 +89,10 @@ class Command:
     sandbox: Sandbox | None = None
     #: Removed from everything that is kept of stderr.
     secrets: tuple[str, ...] = ()
+    #: Added to our own.
+    niceness: int = 0
+    #: One of ``launch.IO_PRIORITIES``; None is the usual one.
+    io_priority: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +320,8 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
         "directory": command.directory,
         "rules": None if sandbox is None else sandbox.rules(),
         "oom_score": OOM_SCORE,
+        "niceness": command.niceness,
+        "io_priority": command.io_priority,
     }
     inherited = {*command.descriptors, *(sandbox.descriptors() if sandbox else ())}
     if command.directory is not None:

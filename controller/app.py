@@ -166,6 +166,7 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         maintenance_template=read_template(config.maintenance_template),
         maintenance_plan=Plan.from_environment(config.maintenance),
         helpers=Informer(api, PODS, labels=HELPER),
+        host_paths=config.host_paths,
     )
 
 

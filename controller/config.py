@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from ararat import hostpaths
 from ararat.errors import InvalidSpec
 
 
@@ -30,6 +31,8 @@ class Config:
     log_json: bool
     #: A metric for each claim, besides those for each namespace.
     metrics_per_claim: bool
+    #: Directories of the nodes that agents back up though they are hostPath volumes.
+    host_paths: tuple[PurePosixPath, ...] = ()
     #: A file with the pod of maintenance jobs, JSON; None: no maintenance is done.
     maintenance_template: Path | None = None
     #: What of the environment is about maintenance.
@@ -57,6 +60,7 @@ class Config:
             port=_port(env, "ARARAT_PORT", 8080),
             webhook_service=env.get("ARARAT_WEBHOOK_SERVICE", ""),
             webhook_port=_port(env, "ARARAT_WEBHOOK_PORT", 9443),
+            host_paths=_host_paths(env, "ARARAT_HOST_PATHS"),
             maintenance_template=(
                 Path(env["ARARAT_MAINTENANCE_TEMPLATE"])
                 if env.get("ARARAT_MAINTENANCE_TEMPLATE")
@@ -67,6 +71,13 @@ class Config:
             log_json=env.get("ARARAT_LOG_FORMAT", "json") == "json",
             metrics_per_claim=env.get("ARARAT_METRICS_PER_CLAIM", "") == "true",
         )
+
+
+def _host_paths(env: Mapping[str, str], name: str) -> tuple[PurePosixPath, ...]:
+    try:
+        return hostpaths.parse(env.get(name, ""))
+    except ValueError as error:
+        raise InvalidSpec(f"{name} must list directories below /, not {error}") from None
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

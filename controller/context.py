@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ararat import naming
@@ -72,6 +72,8 @@ class Context:
     repositories_informer: Informer
     #: Kubernetes Jobs that maintain repositories.
     maintenance_jobs: Informer
+    #: Directories of the nodes that agents back up though they are hostPath volumes.
+    host_paths: tuple[PurePosixPath, ...] = ()
     #: The clock that schedules, retention and maintenance go by.
     now: Callable[[], datetime] = utcnow
     #: Tests move it, and know that it is not the store's.

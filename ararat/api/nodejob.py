@@ -196,6 +196,14 @@ class RestoreMode(StrEnum):
     IN_PLACE = "InPlace"
 
 
+class ExistingData(StrEnum):
+    """What becomes of data that a new volume holds before it is filled."""
+
+    REFUSE = "Refuse"
+    MERGE = "Merge"
+    REPLACE = "Replace"
+
+
 class PodVolumeRestoreSpec(Model):
     restore: str = Field(description="Restore it belongs to.")
     restore_uid: str = Field(description="UID of that Restore.")
@@ -230,6 +238,12 @@ class PodVolumeRestoreSpec(Model):
     paths: list[str] = Field(default=[], description="InPlace: only these; empty is everything.")
     delete_extra: bool = Field(
         default=False, description="InPlace: remove what the snapshot does not have."
+    )
+    existing_data: ExistingData = Field(
+        default=ExistingData.REFUSE,
+        description="NewPod: a volume that is not empty is refused; Merge: filled all the same, "
+        "files of the same name are overwritten; Replace: what the snapshot does not have is "
+        "removed.",
     )
     takes_over: str | None = Field(
         default=None,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from .backup import Failure, Selection
 from .base import Model, Resource, Status
-from .nodejob import Progress
+from .nodejob import ExistingData, Progress
 
 
 class RestoreVolumesMode(StrEnum):
@@ -42,6 +42,12 @@ class RestoreVolumes(Model):
     delete_extra: bool = Field(
         default=False,
         description="InPlace: remove what the backup does not have (within `paths`).",
+    )
+    existing_data: ExistingData = Field(
+        default=ExistingData.REFUSE,
+        description="NewPod: what becomes of files that a new volume holds already (a retained or "
+        "shared directory). Refuse: the volume fails; Merge: files of the same name are "
+        "overwritten, others stay; Replace: others are removed.",
     )
     allow_missing: bool = Field(
         default=False,

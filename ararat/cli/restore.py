@@ -31,6 +31,12 @@ class VolumesMode(StrEnum):
     NONE = "none"
 
 
+class ExistingDataChoice(StrEnum):
+    REFUSE = "refuse"
+    MERGE = "merge"
+    REPLACE = "replace"
+
+
 class ExistingPolicy(StrEnum):
     NONE = "none"
     UPDATE = "update"
@@ -121,6 +127,14 @@ def create(
             "--allow-missing", help="Let pods start on volumes whose data the backup does not have."
         ),
     ] = False,
+    existing_data: Annotated[
+        ExistingDataChoice,
+        typer.Option(
+            "--existing-data",
+            help="New volumes that are not empty: refuse fails them, merge overwrites files of the "
+            "same name, replace removes the others too.",
+        ),
+    ] = ExistingDataChoice.REFUSE,
     volumes: Annotated[
         VolumesMode,
         typer.Option(
@@ -193,6 +207,7 @@ def create(
     """
     from ararat.api import Restore
     from ararat.api.base import Meta, utcnow
+    from ararat.api.nodejob import ExistingData
     from ararat.api.restore import RestoreSpec, RestoreStatus, RestoreVolumes
     from ararat.cli.follow import RESTORE
 
@@ -231,6 +246,7 @@ def create(
             include=parse.words(include or ()),
             paths=path or [],
             delete_extra=delete_extra,
+            existing_data=ExistingData(existing_data.value.capitalize()),
             allow_missing=allow_missing,
             reuse=reuse_volumes,
         ),

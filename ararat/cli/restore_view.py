@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ararat.api import Restore
+from ararat.api.nodejob import ExistingData
 from ararat.api.plan import RestorePlan
 from ararat.api.restore import RestorePhase, RestoreSpec
 from ararat.cli import coverage, plan_view, render, sections
@@ -100,10 +101,18 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         ("Existing objects", "updated" if spec.existing_resource_policy == "Update" else None),
         ("Old disks", "attached again" if spec.volumes.reuse else None),
         ("Volumes", _where(spec)),
+        ("Data in new volumes", _EXISTING_DATA[spec.volumes.existing_data]),
         ("Missing data", "pods start all the same" if spec.volumes.allow_missing else None),
         ("Released", _released(spec)),
         ("On failure", f"pods {'stay held' if spec.gate.on_failure == 'Block' else 'start'}"),
     ]
+
+
+_EXISTING_DATA = {
+    ExistingData.REFUSE: None,
+    ExistingData.MERGE: "merged with the backup's",
+    ExistingData.REPLACE: "replaced by the backup's",
+}
 
 
 def _where(spec: RestoreSpec) -> str:

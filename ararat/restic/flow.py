@@ -1,6 +1,7 @@
-"""What all sessions of this process share: bytes held in memory, and requests under way.
+"""What all sessions of this process share: memory, requests under way, bandwidth.
 
-Decision: both are plain counters with a queue, first come first served. A body is not read before
+Decision: the first two are plain counters with a queue, first come first served; for the third see
+``rate``. A body is not read before
 its bytes are granted, so restic waits instead of our memory growing. When the store asks for fewer
 requests the number allowed at once is halved, and grows by one again every few seconds.
 Limits: one process; the nodes of a cluster do not know of each other.
@@ -13,6 +14,8 @@ import contextlib
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator
+
+from .rate import Rate
 
 #: restic opens five connections by default; this is room for several jobs at full speed.
 MOST_REQUESTS = 32
@@ -93,20 +96,21 @@ class Pace(Counter):
 
 
 class Flow:
-    """The two of one process."""
+    """The three of one process."""
 
-    def __init__(self, *, budget: int) -> None:
+    def __init__(self, *, budget: int, bandwidth: int = 0) -> None:
         self.bytes = Counter(budget)
         self.requests = Pace()
+        self.rate = Rate(bandwidth)
 
 
 _flows: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flow] = weakref.WeakKeyDictionary()
 
 
-def shared_flow(*, budget: int) -> Flow:
+def shared_flow(*, budget: int, bandwidth: int = 0) -> Flow:
     """The flow of this process (of the running event loop); the first caller sets its size."""
     loop = asyncio.get_running_loop()
     flow = _flows.get(loop)
     if flow is None:
-        flow = _flows[loop] = Flow(budget=budget)
+        flow = _flows[loop] = Flow(budget=budget, bandwidth=bandwidth)
     return flow

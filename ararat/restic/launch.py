@@ -6,7 +6,8 @@ parent, be the kernel's first choice when memory runs out.
 Decision: a script on the standard library alone, run as ``python -I -S launch.py SPEC PROGRAM
 ARGUMENT…`` (about 20 ms). Doing the same between fork and exec (``preexec_fn``) is not safe in a
 process that has threads. SPEC is JSON: ``parent`` (its process id), ``directory`` (a descriptor),
-``rules`` (a list of [kind, path or descriptor], or null for no confinement), ``oom_score``.
+``rules`` (a list of [kind, path or descriptor], or null for no confinement), ``oom_score``,
+``niceness`` (added to ours) and ``io_priority`` (one of ``IO_PRIORITIES``), each of them or null.
 Limits: Landlock does not cover chmod, chown, times and xattrs of paths, nor connecting to a
 socket that has a path. Exit code 125 means that the launcher itself failed, with one line on
 stderr; Landlock that was asked for and cannot be had is such a failure.
@@ -65,6 +66,13 @@ KINDS = {
 }
 
 
+# linux/ioprio.h: the class in the upper bits, the level (7 is the last) in the lower 13.
+IO_PRIORITIES = {"low": 2 << 13 | 7, "idle": 3 << 13}
+_IOPRIO_WHO_PROCESS = 1
+#: ioprio_set(2) is older than the numbers that all architectures share.
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+
+
 class _RulesetAttr(ctypes.Structure):
     _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
@@ -119,6 +127,15 @@ def confine(rules: list[list[str | int]]) -> None:
     os.close(ruleset)
 
 
+def yield_disk(priority: str) -> None:
+    """Let others go first on the disk, where its I/O scheduler knows priorities."""
+    number = _IOPRIO_SET.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"I/O priorities are not known on {os.uname().machine}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.syscall(number, _IOPRIO_WHO_PROCESS, 0, IO_PRIORITIES[priority]), "ioprio_set")
+
+
 def main(arguments: list[str]) -> None:
     spec = json.loads(arguments[0])
     libc = ctypes.CDLL(None, use_errno=True)
@@ -130,6 +147,10 @@ def main(arguments: list[str]) -> None:
     if spec.get("oom_score") is not None:
         with open("/proc/self/oom_score_adj", "w") as handle:
             handle.write(str(spec["oom_score"]))
+    if spec.get("niceness"):
+        os.nice(spec["niceness"])
+    if spec.get("io_priority") is not None:
+        yield_disk(spec["io_priority"])
     directory = spec.get("directory")
     if directory is not None:
         os.fchdir(directory)

@@ -222,11 +222,13 @@ class RestServer:
         await response.prepare(request)
         while ahead:
             piece = ahead.pop(0)
+            await self._paid(request, target, len(piece))
             await response.write(piece)
             counts.sent += len(piece)
         if not ended:
             try:
                 async for piece in pieces:
+                    await self._paid(request, target, len(piece))
                     await response.write(piece)
                     counts.sent += len(piece)
                 if wanted.length is not None and counts.sent < wanted.length:
@@ -252,6 +254,7 @@ class RestServer:
         if size > _LARGEST:
             return await self._refuse(request, 413)
         counts.received = size
+        await self._paid(request, target, size)
         if size > self._settings.buffer_limit and target.id is not None:
             await self._blobs.save_stream(target, _body(request, size), size)
             return web.Response()
@@ -266,6 +269,11 @@ class RestServer:
     def _memory(self, target: Target, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until this much may be held; what others wait for does not queue behind data."""
         return nullcontext() if target.kind in URGENT else self._flow.bytes.hold(size)
+
+    async def _paid(self, request: web.BaseRequest, target: Target, size: int) -> None:
+        """Wait for the node's bandwidth; what others wait for does not. Raises ConnectionError."""
+        if target.kind not in URGENT:
+            await self._flow.rate.take(size, gone=lambda: request.transport is None)
 
     async def _refuse(self, request: web.BaseRequest, status: int) -> web.Response:
         """An answer that restic reads only once it has sent its whole body."""

@@ -278,6 +278,8 @@ class Runner:
                 descriptors=(descriptor, *(() if inherited is None else (inherited.descriptor,))),
                 sandbox=confined or (self.default_sandbox() if directory is None else None),
                 secrets=(session.password, *(() if inherited is None else (inherited.secret,))),
+                niceness=session.settings.niceness,
+                io_priority=session.settings.io_priority,
             )
 
     def _started(self, child: Child) -> None:

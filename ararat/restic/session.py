@@ -89,7 +89,7 @@ async def open_runner(
 ) -> AsyncIterator[Runner]:
     """For this package: the same, one layer below."""
     chosen = settings or Settings()
-    flow = shared_flow(budget=chosen.buffer_budget)
+    flow = shared_flow(budget=chosen.buffer_budget, bandwidth=chosen.bandwidth)
     binary = await find_restic()
     runners: list[Runner] = []
 

@@ -33,3 +33,9 @@ class Settings:
     concurrency: int = 2
     #: Bytes of the container's memory that are kept for this process itself.
     reserved_memory: int = 128 * MIB
+    #: Bytes per second of all sessions of this process together, both ways; 0 is no limit.
+    bandwidth: int = 0
+    #: Of restic, added to this process's own.
+    niceness: int = 0
+    #: Of restic: one of ``launch.IO_PRIORITIES``; None is the usual one.
+    io_priority: str | None = None

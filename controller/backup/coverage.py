@@ -32,7 +32,7 @@ async def live_coverage(config: Config, api: KubeApi, text: str) -> dict[str, An
     labels = f"{COMPONENT}={COMPONENT_AGENT}"
     agents = [pod async for pod in api.list(PODS, namespace=config.namespace, labels=labels)]
     ready = frozenset(node for node, up in ready_nodes(agents).items() if up)
-    _, planned = await volumes_of(api, spec, scope, agent_nodes=ready)
+    _, planned = await volumes_of(api, spec, scope, agent_nodes=ready, host_paths=config.host_paths)
     volumes = [
         volume_result(v, None, cluster_uid="").model_copy(
             update={"coverage": v.coverage, "reason": v.reason, "message": v.message}

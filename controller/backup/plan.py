@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from ararat.api import Backup
@@ -56,7 +57,9 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
     discovery = await api.discover()
     match_resources(discovery.resources, spec)  # a misspelt kind is an error now, not later
     ready = frozenset(node for node, up in context.agent_readiness().items() if up)
-    pods, planned = await volumes_of(api, spec, scope, agent_nodes=ready)
+    pods, planned = await volumes_of(
+        api, spec, scope, agent_nodes=ready, host_paths=context.host_paths
+    )
     hooks, volumes = plan_hooks(pods, planned, spec.hooks, unique=backup.uid)
     return BackupPlan(
         backup_uid=backup.uid,
@@ -102,7 +105,12 @@ async def scope_of(api: KubeApi, spec: BackupSpec, *, own: frozenset[str]) -> Sc
 
 
 async def volumes_of(
-    api: KubeApi, spec: BackupSpec, scope: Scope, *, agent_nodes: frozenset[str]
+    api: KubeApi,
+    spec: BackupSpec,
+    scope: Scope,
+    *,
+    agent_nodes: frozenset[str],
+    host_paths: tuple[PurePosixPath, ...] = (),
 ) -> tuple[list[dict[str, Any]], list[PlannedVolume]]:
     """The pods that are meant, and what is to become of every volume.
 
@@ -135,6 +143,7 @@ async def volumes_of(
         agent_nodes=agent_nodes,
         mounted_by_others=frozenset(others),
         chosen_claims=frozenset(key for key, claim in claims.items() if wanted(spec, claim)),
+        host_paths=host_paths,
     )
     return pods, plan_volumes(view, spec.volumes)
 

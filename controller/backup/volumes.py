@@ -17,9 +17,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
-from ararat import excludes
+from ararat import excludes, hostpaths
 from ararat.api.backup import BackupVolumes
 from ararat.api.base import Model
 from ararat.api.manifest import Coverage
@@ -95,6 +96,8 @@ class ClusterView:
     mounted_by_others: frozenset[tuple[str, str]] = frozenset()
     #: Claims (namespace, name) that the selection means; None: all.
     chosen_claims: frozenset[tuple[str, str]] | None = None
+    #: Directories of the nodes that may be read though they are hostPath volumes.
+    host_paths: tuple[PurePosixPath, ...] = ()
 
 
 def plan_volumes(view: ClusterView, asked_for: BackupVolumes) -> list[PlannedVolume]:
@@ -290,7 +293,7 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
             )
         if mount.rule.policy is not None:
             return entry(Coverage.SKIPPED, "SkippedByPolicy", mount.rule.sentence)
-        if kind == "hostPath":
+        if kind == "hostPath" and not _allowed(view, volume):
             return entry(Coverage.SKIPPED, "HostPath", "a directory of the node, not a volume")
         if kind in _POD_LIFETIME:
             return entry(Coverage.SKIPPED, "NotRequested", "lives and dies with its pod")
@@ -301,10 +304,13 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
         )
     if kind in _CONFIGURATION:
         return entry(Coverage.SKIPPED, "NotFiles", f"a {kind} is kept as an API object")
-    if kind == "hostPath":
+    # Every pod of a node's daemons has some: without a name, none is meant.
+    if kind == "hostPath" and not (named and _allowed(view, volume)):
         if named:
             return entry(
-                Coverage.FAILED, "HostPath", "hostPath volumes are not read: use a claim instead"
+                Coverage.FAILED,
+                "HostPath",
+                "no entry of the chart's agent.hostPaths allows to read it",
             )
         return entry(Coverage.SKIPPED, "HostPath", "a directory of the node, not a volume")
     if claim_name is not None:
@@ -370,12 +376,19 @@ def _claim_problem(view: ClusterView, claim: Raw | None, name: str) -> tuple[str
     if spec.get("volumeMode") == "Block":
         return "BlockMode", f"claim {name} is a block device: only file systems are read"
     pv = view.volumes.get(spec.get("volumeName") or "")
-    if pv is not None and "hostPath" in (pv.get("spec") or {}):
+    if pv is not None and "hostPath" in (pv.get("spec") or {}) and not _allowed(view, pv["spec"]):
         return (
             "HostPath",
-            f"claim {name} is bound to a hostPath volume, which the kubelet does not mount",
+            f"claim {name} is bound to a hostPath volume, which the kubelet does not mount and no "
+            "entry of the chart's agent.hostPaths allows to read",
         )
     return None
+
+
+def _allowed(view: ClusterView, source: Raw) -> bool:
+    """Whether agents may read the directory of a hostPath volume."""
+    path = (source["hostPath"] or {}).get("path") or ""
+    return hostpaths.prefix_of(path, view.host_paths) is not None
 
 
 def _opted_out(obj: Raw) -> bool:

@@ -26,6 +26,7 @@ from ararat.api.manifest import Coverage, ManifestVolume
 from ararat.api.names import NODE, RESTORE, RESTORE_UID
 from ararat.api.nodejob import (
     Answer,
+    ExistingData,
     JobPhase,
     PodReference,
     PodVolumeRestoreSpec,
@@ -307,6 +308,7 @@ def build_job(
             mode=RestoreMode.IN_PLACE if in_place else RestoreMode.NEW_POD,
             paths=wanted.paths if in_place else [],
             delete_extra=in_place and wanted.delete_extra,
+            existing_data=ExistingData.REFUSE if in_place else wanted.existing_data,
             takes_over=plan.takes_over,
             answer=plan.answer,
             cause=plan.cause,

@@ -41,6 +41,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.location.azure.accountName -}}true{{- end -}}
 {{- end -}}
 
+{{/* An agent's affinity, kept off the nodes of the pools before it: (list affinity expressions). */}}
+{{- define "ararat.agentAffinity" -}}
+{{- $affinity := index . 0 | default dict -}}
+{{- $taken := index . 1 -}}
+{{- if $taken -}}
+{{- if hasKey $affinity "nodeAffinity" -}}
+{{- fail "agent.affinity.nodeAffinity and agent.pools exclude each other: give the pool a nodeSelector" -}}
+{{- end -}}
+{{- $terms := list (dict "matchExpressions" $taken) -}}
+{{- $required := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) -}}
+{{- $affinity = merge (dict "nodeAffinity" $required) $affinity -}}
+{{- end -}}
+{{- with $affinity }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
 {{/* JSON list of the directories that filesystem locations use; mounted into both parts. */}}
 {{- define "ararat.filesystemPaths" -}}
 {{- $paths := .Values.extraFilesystemPaths -}}

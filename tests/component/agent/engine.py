@@ -16,6 +16,7 @@ from ararat.restic.models import (
     BackupProgress,
     BackupRequest,
     BackupResult,
+    Node,
     OnBackupProgress,
     OnRestoreProgress,
     OperationStats,
@@ -40,6 +41,8 @@ class FakeEngine:
         self.most = 0
         self.stored = 0
         self.known: list[Snapshot] = []
+        #: What lies in the root of every snapshot.
+        self.held: list[str] = []
         self.reported = BackupProgress(total_bytes=100, bytes_done=40, total_files=2, files_done=1)
         self.on_backup: Callable[[BackupRequest], Awaitable[BackupResult]] = self._back_up
         self.on_restore: Callable[[RestoreRequest], Awaitable[RestoreResult]] = self._restore
@@ -74,6 +77,12 @@ class FakeEngine:
         if on_progress is not None:
             on_progress(RestoreProgress(total_bytes=100, bytes_done=40))
         return await self.on_restore(request)
+
+    async def ls(
+        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+    ) -> AsyncIterator[Node]:
+        for name in self.held:
+            yield Node(path=f"/{name}", type="file")
 
     @property
     def stats(self) -> SessionStats:

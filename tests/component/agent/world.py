@@ -139,7 +139,9 @@ class World:
         }  # fmt: skip
         await self.pod_status(name, {"phase": "Pending", "initContainerStatuses": [container]})
 
-    async def claim(self, name: str) -> dict[str, Any]:
+    async def claim(
+        self, name: str, *, source: dict[str, Any] | None = None, mode: str = "Filesystem"
+    ) -> dict[str, Any]:
         """A bound claim; the volume of it for a pod's spec."""
         pv = f"pv-{self.workloads}-{name}"
         await self.api.create(
@@ -149,7 +151,8 @@ class World:
                 "spec": {
                     "capacity": {"storage": "1Gi"},
                     "accessModes": ["ReadWriteOnce"],
-                    "csi": {"driver": "test", "volumeHandle": pv},
+                    "volumeMode": mode,
+                    **(source or {"csi": {"driver": "test", "volumeHandle": pv}}),
                 },
             },
         )
@@ -159,6 +162,7 @@ class World:
                 "metadata": {"name": name, "namespace": self.workloads},
                 "spec": {
                     "accessModes": ["ReadWriteOnce"],
+                    "volumeMode": mode,
                     "resources": {"requests": {"storage": "1Gi"}},
                     "volumeName": pv,
                 },

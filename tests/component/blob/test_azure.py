@@ -223,6 +223,8 @@ async def test_short_faults_are_not_seen(
     proxy.faults = times(1, fault, method="GET")
     assert [blob.name async for blob in store.list("")] == ["x"]
     if fault.cut_after is None:
+        proxy.faults = times(1, fault, method="GET")
+        assert abs((await store.now()).timestamp() - time.time()) < 60
         proxy.faults = times(1, fault, method="PUT")
         await store.put("y", b"1")
         assert await store.get("y") == b"1"

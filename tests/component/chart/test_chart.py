@@ -58,6 +58,10 @@ EVERYTHING: Object = {
     "agent": {
         "image": {"repository": "mirror/agent", "tag": "sha256:" + 64 * "a"},
         "concurrency": 8,
+        "bandwidthKiB": 10240000,
+        "niceness": 10,
+        "ioPriority": "idle",
+        "hostPaths": ["/var/lib/rancher/k3s/storage", "/srv"],
         "cacheDir": "/mnt/cache",
         "cacheLimitMiB": 10000000,
         "resources": {"limits": {"memory": "8Gi"}},
@@ -87,6 +91,21 @@ EVERYTHING: Object = {
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.test:3128"}],
     },
 }
+POOLS: Object = {
+    "agent": {
+        "bandwidthKiB": 4096,
+        "niceness": 5,
+        "pools": [
+            {"name": "large", "nodeSelector": {"pool": "large"}, "concurrency": 8, "niceness": 0},
+            {
+                "name": "moved",
+                "nodeSelector": {"kubelet": "moved"},
+                "kubeletDir": "/mnt/kubelet",
+                "bandwidthKiB": 0,
+            },
+        ],
+    }
+}
 NO_LOCATION: Object = {"location": {"enabled": False}}
 CASES = {
     "defaults": {},
@@ -94,6 +113,7 @@ CASES = {
     "workload-identity": WORKLOAD_IDENTITY,
     "everything": EVERYTHING,
     "no-location": NO_LOCATION,
+    "pools": POOLS,
 }
 
 
@@ -329,18 +349,91 @@ def test_every_value_arrives():
         template = workload["spec"]["template"]["metadata"]
         assert template["annotations"]["a"] == "1"
         assert template["labels"]["b"] == "2"
-    _, container, env = pod_of(one(objects, "DaemonSet"))
+    spec, container, env = pod_of(one(objects, "DaemonSet"))
     assert container["image"] == "mirror/agent@sha256:" + 64 * "a"
     assert env["ARARAT_CONCURRENCY"] == "8"
     assert env["ARARAT_CACHE_LIMIT_MIB"] == "10000000"
+    assert env["ARARAT_BANDWIDTH_KIB"] == "10240000"
+    assert (env["ARARAT_NICENESS"], env["ARARAT_IO_PRIORITY"]) == ("10", "idle")
+    assert env["ARARAT_HOST_PATHS"] == "/var/lib/rancher/k3s/storage:/srv"
+    for path in ("/var/lib/rancher/k3s/storage", "/srv"):
+        mount = mounts(container)[path]
+        assert mount["mountPropagation"] == "HostToContainer"
+        volume = next(v for v in spec["volumes"] if v["name"] == mount["name"])
+        assert volume["hostPath"]["path"] == path
     assert env["ARARAT_CACHE_DIR"] in mounts(container)
     assert EVERYTHING["kubeletDir"] in mounts(container)
     assert container["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
     _, container, env = pod_of(one(objects, "Deployment"))
     assert container["image"] == "mirror/controller:9"
+    assert env["ARARAT_HOST_PATHS"] == "/var/lib/rancher/k3s/storage:/srv"
     assert env["ARARAT_KEYS_NAMESPACE"] == "vault"
     assert one(objects, "Namespace")["metadata"]["name"] == "vault"
     assert one(objects, "BackupLocation")["spec"]["syncPeriodSeconds"] == 3600000
+
+
+def test_a_pool_of_nodes_has_agents_with_settings_of_its_own():
+    found = [o for o in render(POOLS) if o["kind"] == "DaemonSet"]
+    assert [o["metadata"]["name"] for o in found] == [
+        "ararat-agent-large",
+        "ararat-agent-moved",
+        "ararat-agent",
+    ]
+    large, moved, other = (pod_of(o) for o in found)
+    assert [env["ARARAT_CONCURRENCY"] for _, _, env in (large, moved, other)] == ["8", "2", "2"]
+    assert [env["ARARAT_NICENESS"] for _, _, env in (large, moved, other)] == ["0", "5", "5"]
+    assert [env["ARARAT_BANDWIDTH_KIB"] for _, _, env in (large, moved, other)] == [
+        "4096",
+        "0",
+        "4096",
+    ]
+    assert "/mnt/kubelet" in mounts(moved[1])
+    assert moved[2]["ARARAT_KUBELET_DIR"] == "/mnt/kubelet"
+    assert "/var/lib/kubelet" in mounts(other[1])
+    # A node has one agent: the first pool that it fits, or the one for all others.
+    assert [spec.get("nodeSelector") for spec, _, _ in (large, moved, other)] == [
+        {"pool": "large"},
+        {"kubelet": "moved"},
+        None,
+    ]
+    assert "affinity" not in large[0]
+    assert _kept_off(moved[0]) == [("pool", "large")]
+    assert _kept_off(other[0]) == [("pool", "large"), ("kubelet", "moved")]
+    selectors = [o["spec"]["selector"]["matchLabels"] for o in found]
+    assert len({json.dumps(s) for s in selectors}) == 3
+    for workload in found:
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def _kept_off(spec: Object) -> list[tuple[str, str]]:
+    required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = required["nodeSelectorTerms"]
+    assert {e["operator"] for e in term["matchExpressions"]} == {"NotIn"}
+    return [(e["key"], value) for e in term["matchExpressions"] for value in e["values"]]
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        ({"bandwidthKiB": 100}, "bandwidthKiB"),
+        ({"niceness": 20}, "niceness"),
+        ({"ioPriority": "realtime"}, "ioPriority"),
+        ({"hostPaths": ["/"]}, "hostPaths"),
+        ({"hostPaths": ["relative"]}, "hostPaths"),
+        ({"pools": [{"name": "x", "nodeSelector": {}}]}, "nodeSelector"),
+        ({"pools": [{"name": "x", "nodeSelector": {"a": "b"}, "image": {}}]}, "image"),
+        (
+            {
+                "affinity": {"nodeAffinity": {}},
+                "pools": [{"name": "x", "nodeSelector": {"a": "b"}}],
+            },
+            "exclude each other",
+        ),
+    ],
+)
+def test_settings_of_agents_that_will_not_do(agent, said):
+    assert said in refusal({"agent": agent})
 
 
 def test_keys_namespace_outlives_the_release():

@@ -27,6 +27,20 @@ def test_defaults(environment: dict[str, str]):
     assert config.port == 8080
 
 
+def test_what_is_set_for_restic(environment: dict[str, str]):
+    assert from_environment(environment).io_priority is None
+    environment |= {
+        "ARARAT_BANDWIDTH_KIB": "1024",
+        "ARARAT_NICENESS": "19",
+        "ARARAT_IO_PRIORITY": "idle",
+        "ARARAT_HOST_PATHS": "/srv:/var/lib/rancher/k3s/storage",
+    }
+    config = from_environment(environment)
+    assert config.bandwidth_bytes == 1 << 20
+    assert (config.niceness, config.io_priority) == (19, "idle")
+    assert [str(path) for path in config.host_paths] == ["/srv", "/var/lib/rancher/k3s/storage"]
+
+
 def test_the_kubelets_root_is_resolved(environment: dict[str, str], tmp_path: Path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -45,6 +59,12 @@ def test_the_kubelets_root_is_resolved(environment: dict[str, str], tmp_path: Pa
         ("ARARAT_KUBELET_DIR", "/no/such/place", "not a directory in this container"),
         ("ARARAT_CACHE_DIR", "relative", "must be an absolute path"),
         ("ARARAT_LOG_LEVEL", "loud", "must be one of"),
+        ("ARARAT_BANDWIDTH_KIB", "255", "must be 0 .no limit. or at least 256, not 255"),
+        ("ARARAT_NICENESS", "-1", "must be between 0 and 19, not -1"),
+        ("ARARAT_IO_PRIORITY", "high", "must be one of normal, low, idle"),
+        ("ARARAT_HOST_PATHS", "/srv:/", "must list directories below /, not /"),
+        ("ARARAT_HOST_PATHS", "srv", "must list directories below /, not srv"),
+        ("ARARAT_HOST_PATHS", "/srv/../etc", "must list directories below /"),
     ],
 )
 def test_bad_values(environment: dict[str, str], name: str, value: str, sentence: str):

@@ -1,5 +1,6 @@
 """Where each type of volume is, and which are refused."""
 
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -115,6 +116,42 @@ def test_refused_volumes(volume: dict[str, Any] | None, reason: str):
         locate(pod(volume), "data")
     assert raised.value.reason == reason
     assert "web/db-0" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("path", "places"),
+    [
+        ("/srv/data/db-0", ("db-0",)),
+        ("/srv/data", ()),
+        ("/srv/data/a/b/", ("a", "b")),
+        ("/srv/database", None),
+        ("/srv", None),
+        ("/srv/data/../../etc", None),
+        ("/", None),
+        ("", None),
+    ],
+)
+def test_directories_of_the_node_are_used_where_the_administrator_listed_them(
+    path: str, places: tuple[str, ...] | None
+):
+    allowed = [PurePosixPath("/srv/data"), PurePosixPath("/opt")]
+    claim = {"metadata": {"name": "data-db-0"}, "spec": {}}
+    pv = {"metadata": {"name": "pvc-1"}, "spec": {"hostPath": {"path": path}}}
+
+    def inline():
+        return locate(pod({"hostPath": {"path": path}}), "data", host_paths=allowed)
+
+    def claimed():
+        return locate(pod(CLAIMED), "data", claim=claim, persistent_volume=pv, host_paths=allowed)
+
+    for found in (inline, claimed):
+        if places is None:
+            with pytest.raises(UnsupportedVolume, match=r"agent\.hostPaths") as raised:
+                found()
+            assert raised.value.reason == "HostPath"
+        else:
+            source = found()
+            assert (source.places, source.below) == ((places,), Path("/srv/data"))
 
 
 def test_the_kubelet_does_not_mount_what_no_container_uses():

@@ -64,6 +64,8 @@ def test_everything_can_be_set() -> None:
         log_json=False,
         metrics_per_claim=False,
     )
+    listed = Config.from_env({**env, "ARARAT_HOST_PATHS": "/srv:/opt/x"}).host_paths
+    assert [str(path) for path in listed] == ["/srv", "/opt/x"]
     assert Config.from_env({**env, "ARARAT_KEYS_NAMESPACE": "k"}).keys_namespace == "k"
 
 
@@ -72,6 +74,7 @@ def test_everything_can_be_set() -> None:
     [
         ({}, "ARARAT_GATE_IMAGE"),
         ({**LEAST, "ARARAT_PORT": "http"}, "ARARAT_PORT"),
+        ({**LEAST, "ARARAT_HOST_PATHS": "/"}, "ARARAT_HOST_PATHS"),
         ({**LEAST, "ARARAT_PORT": "0"}, "ARARAT_PORT"),
         ({**LEAST, "ARARAT_PORT": "65536"}, "ARARAT_PORT"),
         ({**LEAST, "ARARAT_WEBHOOK_PORT": "²"}, "ARARAT_WEBHOOK_PORT"),

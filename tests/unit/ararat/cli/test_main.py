@@ -154,6 +154,8 @@ def test_restore_flags(capsys):
         "--storage-class-mappings",
         "gp2:fast",
         "--allow-missing",
+        "--existing-data",
+        "merge",
         "--reuse-volumes",
         "--image-mappings",
         "docker.io:mirror.example,old:5000/team=new:443/team",
@@ -177,6 +179,7 @@ def test_restore_flags(capsys):
         "allowMissing": True,
         "reuse": True,
         "deleteExtra": False,
+        "existingData": "Merge",
     }
 
 
@@ -190,6 +193,7 @@ def test_restore_in_place_flags(capsys):
         "deleteExtra": True,
         "allowMissing": False,
         "reuse": False,
+        "existingData": "Refuse",
     }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -181,6 +182,25 @@ def test_claims_that_cannot_be_read(
     web = pod(volumes={"data": of_claim("data")}, asked="data")
     found = outcomes(web, claims=[claim("data", **how)], volumes=volumes)
     assert found == [("wp/web-0/data", "Failed", reason)]
+
+
+def test_directories_of_the_node_are_read_where_the_administrator_listed_them() -> None:
+    inline = {"hostPath": {"path": "/srv/data/a"}}
+    web = pod(volumes={"dir": inline, "data": of_claim("data")}, asked="dir,data")
+    pv = {"spec": {"hostPath": {"path": "/srv/data/pv"}}}
+    looked = view(web, claims=[claim("data")], volumes={"pv-data": pv})
+
+    def outcome(*allowed: str, policy: BackupVolumes = IN) -> dict[str, str]:
+        seen = replace(looked, host_paths=tuple(map(PurePosixPath, allowed)))
+        found = plan_volumes(seen, policy)
+        return {v.volume: v.coverage.value for v in found}
+
+    assert outcome("/srv/data") == {"data": "BackedUp", "dir": "BackedUp"}
+    assert outcome("/srv/data/pv") == {"data": "BackedUp", "dir": "Failed"}
+    assert outcome("/srv/dat") == {"data": "Failed", "dir": "Failed"}
+    # Daemons mount directories of the node for other reasons: only a name means them.
+    web["metadata"]["annotations"] = {}
+    assert outcome("/srv/data", policy=OUT) == {"data": "BackedUp", "dir": "Skipped"}
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,7 @@ def test_the_whole_job() -> None:
             "mode": "NewPod",
             "paths": [],
             "deleteExtra": False,
+            "existingData": "Refuse",
             "attempt": 0,
             "expectedBytes": 1000,
             "expectedFiles": 10,
