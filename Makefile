@@ -47,7 +47,8 @@ cluster-down: venv ## Stop it; nothing is left behind.
 	@$(BIN)/python -m tests.cluster down
 
 .PHONY: test
-test: lint unit component e2e ## Everything: format, lint, types, contract, unit, component, e2e.
+test: lint unit toolchain ## Everything: format, lint, types, contract, unit, component, e2e.
+	@$(BIN)/python -m tools.beside component e2e
 
 .PHONY: lint
 lint: venv ## Format, lint, types, import contract, CRDs against models.
