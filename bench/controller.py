@@ -172,7 +172,7 @@ class Watch:
     async def run(self) -> None:
         while True:
             own = _rss(self._pid)
-            total = own + sum(_rss(child) for child in _children(self._pid))
+            total = sum(_pss(pid) for pid in (self._pid, *_children(self._pid)))
             spool = await asyncio.to_thread(_used, self._spool)
             found = self._result
             found.peak_rss_mib = max(found.peak_rss_mib, own)
@@ -185,6 +185,17 @@ def _rss(pid: int) -> float:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def _pss(pid: int) -> float:
+    """As ``_rss``, but of what several processes map, as the program of restic, each its share."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
     except OSError:
         pass

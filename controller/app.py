@@ -108,6 +108,11 @@ def schedule_index(backup: KubeObject) -> Iterable[str]:
     return (str(name),) if name else ()
 
 
+def queued_index(backup: KubeObject) -> Iterable[str]:
+    """Index Backups that wait for their turn, under one word."""
+    return ("Queued",) if (backup.get("status") or {}).get("phase") == "Queued" else ()
+
+
 def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str) -> Context:
     """Everything the reconcilers share, wired and not yet running."""
     namespace, started = config.namespace, utcnow().isoformat()
@@ -147,7 +152,7 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         ),
         logs=RunLogs(),
         locations_informer=own(BackupLocation),
-        backups=own(Backup, schedule=schedule_index),
+        backups=own(Backup, schedule=schedule_index, queued=queued_index),
         restores=own(Restore),
         pod_volume_backups=own(PodVolumeBackup, **{"backup-uid": label_index(BACKUP_UID)}),
         pod_volume_restores=own(PodVolumeRestore, **{"restore-uid": label_index(RESTORE_UID)}),
@@ -230,6 +235,12 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def active_backups(_: KubeObject) -> Iterable[str]:
         return [key_of(raw) for raw in context.backups.items() if not _ended(raw)]
 
+    def queued_backups(changed: KubeObject) -> Iterable[str]:
+        # One that runs changes all the time, and makes way for nobody by that.
+        if (changed.get("status") or {}).get("phase") in ("InProgress", "Finalizing"):
+            return ()
+        return [key_of(raw) for raw in context.backups.by_index("queued", "Queued")]
+
     def restores_of_pod(pod: KubeObject) -> Iterable[str]:
         return keys_of_pod(pod, namespace=namespace)
 
@@ -269,6 +280,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             reconciler=BackupReconciler(context, tasks=tasks, enqueue=backups.add),
             sources=(
                 (context.backups, _own_key),
+                (context.backups, queued_backups),
                 (context.agents, active_backups),
                 (context.helpers, run_of_helper),
             ),

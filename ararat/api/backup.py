@@ -230,6 +230,10 @@ class Failure(Model):
 
 class BackupStatus(Status):
     phase: BackupPhase = Field(default=BackupPhase.NEW, description="Where the backup stands.")
+    queue_position: int | None = Field(
+        default=None,
+        description="Which one it is of those that wait for the same namespaces; 1 is next.",
+    )
     start_time: datetime | None = Field(default=None, description="When work began.")
     completion_time: datetime | None = Field(default=None, description="When it ended.")
     location: str | None = Field(default=None, description="BackupLocation it went to.")
@@ -262,4 +266,5 @@ class Backup(Resource[BackupSpec, BackupStatus]):
         ("Progress", "string", ".status.progress.text", 0),
         ("Completed", "date", ".status.completionTime", 0),
         ("Message", "string", ".status.message", 0),
+        ("Queue", "integer", ".status.queuePosition", 1),
     )

@@ -23,7 +23,7 @@ def table(backups: Iterable[Backup], now: datetime) -> str:
         rows.append(
             (
                 backup.name,
-                str(status.phase),
+                _phase(backup),
                 status.coverage.text if status.coverage else "",
                 render.size(status.bytes_processed or status.progress.total_bytes),
                 render.size(status.bytes_stored),
@@ -44,7 +44,7 @@ def describe(
     head = render.fields(
         [
             ("Name", backup.name),
-            ("Phase", str(status.phase)),
+            ("Phase", _phase(backup)),
             ("Message", status.message),
             ("Location", status.location or spec.location),
             ("Started", render.moment(status.start_time, now)),
@@ -108,6 +108,12 @@ def asked_for(spec: BackupSpec) -> list[tuple[str, str | None]]:
         ("Policies", str(len(volumes.policies)) if volumes.policies else None),
         ("Unmounted", "read as well" if volumes.unmounted == "Backup" else None),
     ]
+
+
+def _phase(backup: Backup) -> str:
+    """With the place in the queue, where there is one."""
+    place = backup.status.queue_position
+    return f"{backup.status.phase} ({place})" if place else str(backup.status.phase)
 
 
 def _hooks(hooks: Sequence[ManifestHooks]) -> str:

@@ -7,7 +7,7 @@ Decision: a consistent paged list, then a watch from its resource version. A bro
 from the last version seen (bookmarks move it along); 410 means list again, which also reports what
 vanished meanwhile. A connection that is silent for 70 s is dead: bookmarks come every minute. (Old
 servers send none for kinds that never changed; going on from the same version costs little.)
-Raw dicts, no models; ``transform`` drops ``managedFields``, often half of an object.
+Raw dicts, no models; ``transform`` makes them small (see compact).
 Handlers are called synchronously in the loop, after the copy and the indexes were changed: they
 only put keys into queues. A handler that raises is logged and changes nothing for the others.
 ``cached=True`` lists from the server's own cache instead of etcd and without pages: for many
@@ -30,6 +30,7 @@ from ararat.errors import AraratError
 
 from .api import KubeApi, KubeObject, WatchEventType
 from .backoff import delay
+from .compact import compact
 from .errors import ApiError, ApiUnavailable, Gone
 from .resources import ResourceType
 
@@ -64,11 +65,6 @@ def split_key(key: str) -> tuple[str | None, str]:
     return (namespace if slash else None), name
 
 
-def without_managed_fields(obj: KubeObject) -> KubeObject:
-    obj["metadata"].pop("managedFields", None)
-    return obj
-
-
 def _version_of(obj: Mapping[str, Any]) -> str:
     return str(obj["metadata"].get("resourceVersion", ""))
 
@@ -85,7 +81,7 @@ class Informer:
         labels: str | None = None,
         fields: str | None = None,
         indexers: Mapping[str, Indexer] | None = None,
-        transform: Callable[[KubeObject], KubeObject] | None = without_managed_fields,
+        transform: Callable[[KubeObject], KubeObject] | None = compact,
         cached: bool = False,
         page: int = 500,
         inactivity_seconds: float = INACTIVITY_SECONDS,

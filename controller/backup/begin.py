@@ -6,7 +6,8 @@ fails with one sentence and has touched nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,11 +21,12 @@ from ararat.api.nodejob import RepositoryReference
 from ararat.concurrency import for_each
 from ararat.errors import AccessDenied, Conflict, InvalidSpec
 from ararat.human import plural
+from ararat.kube.informer import INACTIVITY_SECONDS, RETRY_CAP
 from controller.backup import store
 from controller.backup.jobs import build_job, job_name
 from controller.backup.outcome import count_coverage
-from controller.backup.plan import BackupPlan, make_plan
-from controller.backup.queueing import blocked_by
+from controller.backup.plan import BackupPlan, make_plan, scope_of
+from controller.backup.queueing import Turn, turn_of
 from controller.backup.run import JOBS, Look
 from controller.backup.volumes import PlannedVolume
 from controller.context import Context
@@ -33,6 +35,14 @@ from controller.location.open import OpenLocation
 #: Seconds until a queued backup is looked at again, should no event bring it up sooner.
 _QUEUED_SECONDS = 10.0
 _CREATE_AT_ONCE = 16
+#: Node jobs made in one look: a cancel and the hooks of other pods must not wait for all of them.
+CREATE_IN_ONE_LOOK = 500
+#: Repositories found or made at once: to make one takes restic processes of some 40 MiB each, while
+#: another one may be storing API objects.
+REPOSITORIES_AT_ONCE = 2
+#: A job that was made and that the cache does not show by then was deleted unseen: a watch that had
+#: died is given up after so long, and what takes its place has shown all there is by then.
+_UNSEEN_SECONDS = INACTIVITY_SECONDS + RETRY_CAP
 
 
 def location_name(context: Context, backup: Backup) -> str:
@@ -74,14 +84,18 @@ async def begin(
             f"location {location.name} is ReadOnly: backups can only be restored from it",
             reason="LocationReadOnly",
         )
+    if backup.status.phase is BackupPhase.QUEUED:
+        # Whose turn it is costs one listing; a plan costs many, and this is asked often.
+        own = frozenset({context.namespace, context.keys_namespace})
+        scope = await scope_of(context.api, backup.spec, own=own)
+        turn = turn_of(backup, scope.namespaces, _others(context), beginning=beginning())
+        if turn is not None:
+            return await _queue(look, scope.namespaces, turn)
     plan = await make_plan(context, backup)
     others = _others(context)
-    waiting_for = blocked_by(backup, plan.namespaces, others, beginning=beginning())
-    if waiting_for is not None:
-        message = f"waits for backup {waiting_for}, which holds some of the same namespaces"
-        if backup.status.message != message:
-            await look.patch({"phase": BackupPhase.QUEUED.value, "message": message})
-        return _QUEUED_SECONDS
+    turn = turn_of(backup, plan.namespaces, others, beginning=beginning())
+    if turn is not None:
+        return await _queue(look, plan.namespaces, turn)
     look.memory.namespaces = frozenset(plan.namespaces)  # nothing is awaited since the question
     await store.claim_name(
         location,
@@ -96,20 +110,36 @@ async def begin(
     return None
 
 
-async def create_jobs(look: Look, location: OpenLocation, plan: BackupPlan) -> None:
-    """The node jobs of the plan; those that exist already stay as they are."""
-    made = look.jobs().keys()
-    await create_jobs_of(
-        look,
-        location,
-        [
-            v
-            for v in plan.volumes
-            if v.coverage is Coverage.BACKED_UP
-            and not v.helper
-            and job_name(look.backup, v) not in made
-        ],
+async def _queue(look: Look, namespaces: Sequence[str], turn: Turn) -> float:
+    """Say where it stands, and to others what it waits for."""
+    await look.patch(
+        {
+            "phase": BackupPhase.QUEUED.value,
+            "message": turn.message,
+            "queuePosition": turn.position,
+            "namespaces": list(namespaces[:100]),
+            "namespaceCount": len(namespaces),
+        }
     )
+    return _QUEUED_SECONDS
+
+
+def missing_jobs(look: Look, plan: BackupPlan, jobs: Collection[str]) -> list[PlannedVolume] | None:
+    """Volumes whose node job is to be made now; None: every job that is expected is there.
+
+    ``jobs``: what the cache shows. It is behind what was made, at ten thousand jobs by seconds.
+    """
+    memory = look.memory
+    if memory.expected is None:
+        memory.expected = {
+            job_name(look.backup, v): v for v in plan.volumes if v.coverage is Coverage.BACKED_UP
+        }
+    missing = [name for name in memory.expected if name not in jobs]
+    if not missing:
+        return None
+    seen_by = time.monotonic() - _UNSEEN_SECONDS
+    due = [name for name in missing if memory.made.get(name, seen_by) <= seen_by]
+    return [volume for name in due if not (volume := memory.expected[name]).helper]
 
 
 async def create_jobs_of(
@@ -118,7 +148,8 @@ async def create_jobs_of(
     """The node jobs of these volumes; those that exist already stay as they are."""
     context, backup = look.context, look.backup
     references: dict[str, RepositoryReference] = {}
-    for namespace in sorted({v.pod.namespace for v in wanted}):
+
+    async def refer(namespace: str) -> None:
         current = await context.repositories.volumes(location, namespace)
         references[namespace] = await context.repository_reference(
             owner=backup,
@@ -128,12 +159,19 @@ async def create_jobs_of(
             key_id=current.key_id,
         )
 
+    # Most of them are there; those that are not are made, by a restic process each.
+    namespaces = sorted({v.pod.namespace for v in wanted})
+    await for_each(namespaces, refer, at_once=REPOSITORIES_AT_ONCE)
+
     async def create(body: dict[str, Any]) -> None:
+        name = body["metadata"]["name"]
         try:
             await context.api.create(JOBS, body, namespace=context.namespace)
         except Conflict:
-            return  # made before: by this controller, or by one that was killed
-        look.log.info("node job created", job=body["metadata"]["name"])
+            pass  # made before: by this controller, or by one that was killed
+        else:
+            look.log.info("node job created", job=name)
+        look.memory.made[name] = time.monotonic()
 
     bodies = [
         build_job(
@@ -175,7 +213,7 @@ async def _announce(look: Look, location: OpenLocation, plan: BackupPlan) -> Non
         namespace_count=len(plan.namespaces),
         coverage=counts,
     )
-    await look.patch({**status.to_dict(), "message": None})
+    await look.patch({**status.to_dict(), "message": None, "queuePosition": None})
     await look.context.events.event(
         look.raw, reason="BackupStarted", message=f"reading {plural(to_read, 'volume')}"
     )

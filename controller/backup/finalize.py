@@ -16,6 +16,7 @@ from ararat.human import plural, size
 from ararat.restic.models import Access
 from ararat.restic.session import open_repository
 from controller.backup import store
+from controller.backup.begin import REPOSITORIES_AT_ONCE
 from controller.backup.hooks import outcome as hook_outcome
 from controller.backup.hooks.output import store_output
 from controller.backup.hooks.record import Record
@@ -189,16 +190,20 @@ def _message(manifest: Manifest) -> str:
 async def _repositories(
     context: Context, location: OpenLocation, volumes: Sequence[ManifestVolume]
 ) -> list[ManifestRepository]:
-    currents = [await context.repositories.objects(location)]
+    currents = {"": await context.repositories.objects(location)}
     namespaces = sorted({v.namespace for v in volumes if v.directory})
-    currents += [await context.repositories.volumes(location, ns) for ns in namespaces]
+
+    async def one(namespace: str) -> None:
+        currents[namespace] = await context.repositories.volumes(location, namespace)
+
+    await for_each(namespaces, one, at_once=REPOSITORIES_AT_ONCE)
     return [
         ManifestRepository(
-            directory=current.directory,
-            key_id=current.key_id,
-            repository_name=current.repository_name,
+            directory=currents[namespace].directory,
+            key_id=currents[namespace].key_id,
+            repository_name=currents[namespace].repository_name,
         )
-        for current in currents
+        for namespace in ("", *namespaces)
     ]
 
 

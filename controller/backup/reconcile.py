@@ -23,7 +23,6 @@ from pydantic import ValidationError
 from ararat.api import Backup
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
-from ararat.api.manifest import Coverage
 from ararat.api.names import FINALIZER
 from ararat.api.nodejob import JobPhase
 from ararat.concurrency import for_each
@@ -32,7 +31,13 @@ from ararat.human import plural
 from ararat.kube.errors import ApiConflict
 from ararat.kube.status import patch_status
 from controller.backup import finalize, store
-from controller.backup.begin import begin, create_jobs, create_jobs_of, location_name
+from controller.backup.begin import (
+    CREATE_IN_ONE_LOOK,
+    begin,
+    create_jobs_of,
+    location_name,
+    missing_jobs,
+)
 from controller.backup.hooks.driver import HookDriver, Standing
 from controller.backup.jobs import job_name
 from controller.backup.jobtable import JobTable
@@ -54,8 +59,6 @@ _PROGRESS_SECONDS = 2.0
 _IDLE_SECONDS = 30.0
 #: Until the cache must have caught up, should its event not bring the backup up sooner.
 _BEHIND_SECONDS = 1.0
-#: A node job that was just created and that the cache does not show is not created again so soon.
-_LAG_SECONDS = 2.0
 #: How long errors that may pass are waited for before a backup has begun.
 _BEGIN_SECONDS = 30.0
 #: Requests about node jobs on their way at once.
@@ -112,11 +115,13 @@ class BackupReconciler:
 
     def _note_job(self, change: str, job: dict[str, Any], old: dict[str, Any] | None) -> None:
         """A node job changed, came or went: its backup reads it again at its next look."""
-        del change, old
+        del old
         metadata = job["metadata"]
         memory = self._memories.get(f"{metadata.get('namespace')}/{job['spec'].get('backup')}")
         if memory is not None:
             memory.jobs.touch(metadata["name"])
+            if change == "deleted":
+                memory.made.pop(metadata["name"], None)  # by somebody else: it is made again
 
     def _look(self, key: str, raw: dict[str, Any], backup: Backup) -> Look:
         phase = backup.status.phase
@@ -183,24 +188,15 @@ class BackupReconciler:
         look.memory.plan = plan
         if look.cancelled:
             return await self._cancel(look, plan)
-        if not look.memory.jobs_created:
-            await create_jobs(look, location, plan)
-            look.memory.jobs_created = True
-            look.memory.jobs_created_at = time.monotonic()
         return await self._follow(look, location, plan)
 
     async def _follow(self, look: Look, location: OpenLocation, plan: BackupPlan) -> float | None:
         jobs = look.jobs()
         look.note_changes(jobs)
-        if look.memory.expected is None:
-            look.memory.expected = frozenset(
-                job_name(look.backup, v) for v in plan.volumes if v.coverage is Coverage.BACKED_UP
-            )
-        missing = not look.memory.expected <= jobs.keys()
-        # A job that the cache does not show is about to appear, or somebody deleted it: then it is
-        # made again by the next look.
-        lag = time.monotonic() - look.memory.jobs_created_at
-        look.memory.jobs_created = not missing or lag < _LAG_SECONDS
+        to_make = missing_jobs(look, plan, jobs)
+        if to_make:
+            await create_jobs_of(look, location, to_make[:CREATE_IN_ONE_LOOK])
+        missing = to_make is not None
         wait = await self._fail_orphans(look, jobs)
         hooks = await self._step_hooks(look, plan, ending=False)
         wait = _sooner(wait, hooks.wait)
@@ -218,6 +214,8 @@ class BackupReconciler:
             manifest = await finalize.commit(look, location, plan, jobs, hooks=records)
             await finalize.finish(look, manifest)
             return None
+        if to_make and len(to_make) > CREATE_IN_ONE_LOOK:
+            return 0.0
         now = time.monotonic()
         if now - look.memory.last_progress < _PROGRESS_SECONDS:
             return _PROGRESS_SECONDS

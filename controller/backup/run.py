@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from ararat.kube.status import merge, patch_status
 from controller.backup import store
 from controller.backup.jobtable import JobTable
 from controller.backup.plan import BackupPlan
+from controller.backup.volumes import PlannedVolume
 from controller.backup.watchdog import AgentWatchdog
 from controller.context import Context
 from controller.runlog import RunLog
@@ -43,13 +45,13 @@ class Memory:
     #: It was seen that no manifest has been committed, and this process has not tried since.
     uncommitted: bool = False
     plan: BackupPlan | None = None
-    jobs_created: bool = False
-    jobs_created_at: float = 0.0
+    #: Node jobs that the API server has, as far as this process knows: when it said so (monotonic).
+    made: dict[str, float] = field(default_factory=dict)
     objects: asyncio.Task[Any] | None = None
     watchdog: AgentWatchdog = field(default_factory=AgentWatchdog)
     jobs: JobTable = field(default_factory=JobTable)
-    #: Names of the jobs that the plan asks for; None: not worked out yet.
-    expected: frozenset[str] | None = None
+    #: The volumes that the plan wants read, by the name of their job; None: not worked out yet.
+    expected: Mapping[str, PlannedVolume] | None = None
     #: Helper pods that the API server refused: since when, and when last (monotonic).
     refused_helpers: dict[str, tuple[float, float]] = field(default_factory=dict)
     last_progress: float = 0.0
@@ -180,6 +182,7 @@ class Look:
             {
                 "phase": phase.value,
                 "message": message,
+                "queuePosition": None,
                 "completionTime": utcnow().isoformat(),
                 "conditions": [c.to_dict() for c in conditions],
             }

@@ -80,7 +80,7 @@ async def write_plan(location: OpenLocation, backup: Backup, plan: BackupPlan) -
     standing = await read_plan(location, backup)
     if standing is not None:
         return standing
-    await location.store.put(layout.backup_plan(backup.name), _pack(location, plan.to_dict()))
+    await location.store.put(layout.backup_plan(backup.name), await _pack(location, plan.to_dict()))
     return plan
 
 
@@ -101,7 +101,7 @@ async def read_plan(location: OpenLocation, backup: Backup) -> BackupPlan | None
 
 async def write_findings(location: OpenLocation, backup: Backup, findings: Findings) -> None:
     """Keep what went wrong so far, in full: status has room for the first of it only."""
-    data = _pack(location, {"findings": findings.to_dict()})
+    data = await _pack(location, {"findings": findings.to_dict()})
     await location.store.put(layout.backup_results(backup.name), data)
 
 
@@ -127,7 +127,7 @@ async def write_run(
 ) -> None:
     """The log and the results in full; written before the manifest, rewritten freely until then."""
     await location.store.put(layout.backup_log(backup.name), log)
-    await location.store.put(layout.backup_results(backup.name), _pack(location, results))
+    await location.store.put(layout.backup_results(backup.name), await _pack(location, results))
 
 
 async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
@@ -138,7 +138,7 @@ async def commit(location: OpenLocation, manifest: Manifest) -> Manifest:
     back is not what was written.
     """
     name = layout.backup_manifest(manifest.backup)
-    data = manifest.encode(location.manifest_keys[0])
+    data = await asyncio.to_thread(manifest.encode, location.manifest_keys[0])
     try:
         await location.store.put(name, data, create_only=True)
     except Conflict:
@@ -164,8 +164,11 @@ async def committed(location: OpenLocation, backup: Backup) -> Manifest | None:
     return manifest if manifest.backup_uid == backup.uid else None
 
 
-def _pack(location: OpenLocation, body: dict[str, object]) -> bytes:
-    return gzip.compress(sealed.seal(body, location.manifest_keys[0]), mtime=0)
+async def _pack(location: OpenLocation, body: dict[str, object]) -> bytes:
+    def pack() -> bytes:
+        return gzip.compress(sealed.seal(body, location.manifest_keys[0]), mtime=0)
+
+    return await asyncio.to_thread(pack)  # of ten thousand volumes it takes a while
 
 
 def _unpack(location: OpenLocation, data: bytes, *, what: str, reason: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from controller.backup.queueing import Turn
 from tests.component.cli.conftest import PROGRAM, SECONDS, Cluster, until
 
 CREATE = ("backup", "create", "b", "--include-namespaces", "default", "-w")
@@ -62,7 +63,15 @@ def test_lines_without_a_terminal(cluster: Cluster) -> None:
     cluster.location()
     process = cluster.start(*CREATE)
     uid = cluster.appears("backups", "b")["metadata"]["uid"]
-    cluster.status("backups", "b", phase="InProgress", startTime="2026-11-22T21:28:00Z")
+    turn = Turn(2, "nightly")
+    cluster.status("backups", "b", phase="Queued", message=turn.message, queuePosition=2)
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) and "Queued" not in line:
+        pass
+    assert line.endswith(f"backup b: Queued: {turn.message}\n")
+    assert re.search(r"^b +Queued \(2\) ", cluster.ararat("backup", "get").stdout, re.MULTILINE)
+    cluster.status("backups", "b", phase="InProgress", message=None, queuePosition=None)
+    cluster.status("backups", "b", startTime="2026-11-22T21:28:00Z")
     half = {"bytesDone": 512, "totalBytes": 1024, "filesDone": 1, "totalFiles": 2}
     job(cluster, uid, phase="InProgress", progress=half)
     time.sleep(1)

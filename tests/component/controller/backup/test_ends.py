@@ -83,37 +83,59 @@ async def test_deleting_a_running_backup_ends_it_and_frees_its_name(world: World
     assert (await world.manifest()).backup_uid == second.uid
 
 
-async def test_backups_of_one_namespace_run_one_after_the_other(world: World) -> None:
-    """Also where they are asked for in the same moment."""
+async def test_backups_of_one_namespace_take_turns(world: World) -> None:
+    """Also where they are asked for in the same moment; others are not held up by them."""
     held = Volume({"a": b"a"}, hold=asyncio.Event())
     await world.workload_of("db", db=held)
-    names = ["one", "two", "three"]
+    names = ["a", "b", "c"]
     for name in names:
         await world.backup(name)
     async with world.running() as agents:
 
-        async def decided() -> dict[str, str] | None:
+        async def decided() -> list[str] | None:
             found = {name: (await world.get(name)).status for name in names}
-            phases = {name: status.phase.value for name, status in found.items()}
-            assert list(phases.values()).count("InProgress") <= 1, phases
-            if sorted(phases.values()) == ["InProgress", "Queued", "Queued"]:
-                (running,) = (n for n, phase in phases.items() if phase == "InProgress")
-                message = f"waits for backup {running}, which holds some of the same namespaces"
-                assert {s.message for s in found.values() if s.phase == "Queued"} == {message}
-                return phases
-            return None
+            running = [n for n, status in found.items() if status.phase == "InProgress"]
+            assert len(running) <= 1, found
+            waiting = [n for n, status in found.items() if status.queue_position]
+            if [found[n].queue_position for n in waiting] != [1, 2] or not running:
+                return None
+            tail = f"waits for backup {running[0]}, which means some of the same namespaces"
+            first, second = (found[n] for n in waiting)
+            assert (first.phase, first.message) == ("Queued", f"next: {tail}")
+            assert (second.phase, second.message) == ("Queued", f"number 2 in the queue: {tail}")
+            return running + waiting
 
-        await eventually(decided, what="one runs and the others wait")
+        order = await eventually(decided, what="one runs and the others wait")
         await job_phases(world, db="InProgress")
         assert len(agents.taken) == 1
+        # Nobody waits for namespaces that are not its own.
+        await world.backup("beside", includedNamespaces=["default"])
+        await world.phase("Completed", name="beside")
+        assert (await world.get(order[0])).status.phase == "InProgress"
+        # Whoever leaves the queue lets the others move up.
+        await world.backup("d")
+
+        async def place(name: str, wanted: int) -> None:
+            async def look() -> bool:
+                return (await world.get(name)).status.queue_position == wanted
+
+            await eventually(look, what=f"{name} is number {wanted}")
+
+        await place("d", 3)
+        await world.patch(BACKUPS, order[1], {"spec": {"cancel": True}})
+        left = await world.phase("Cancelled", name=order[1])
+        assert left.status.queue_position is None
+        await place(order[2], 1)
+        await place("d", 2)
         assert held.hold is not None
         held.hold.set()
-        done = [await world.phase("Completed", name=name) for name in names]
-    spans = sorted((b.status.start_time, b.status.completion_time) for b in done)
-    for (_, ended), (began, _) in itertools.pairwise(spans):
-        assert ended is not None
-        assert began is not None
-        assert ended <= began
+        order = [order[0], order[2], "d"]
+        done = [await world.phase("Completed", name=name) for name in order]
+    for earlier, later in itertools.pairwise(done):
+        assert earlier.status.completion_time is not None
+        assert later.status.start_time is not None
+        assert earlier.status.completion_time <= later.status.start_time
+        assert later.status.queue_position is None
 
 
 async def test_backups_of_different_namespaces_run_together(world: World) -> None:

@@ -63,6 +63,12 @@ def test_running_backup_shows_progress_where_the_duration_would_be():
     assert "1.0 MiB of 4.0 MiB (25%)" in backup_view.table([running], NOW)
 
 
+def test_a_queued_backup_shows_its_place():
+    waiting = backup(phase="Queued", queuePosition=2)
+    assert "Queued (2)" in backup_view.table([waiting], NOW)
+    assert "Queued (2)" in backup_view.describe(waiting, [], NOW)
+
+
 def test_describe_backup():
     failed = {"object": "wp/web-0/uploads", "reason": "MountMissing", "message": "not mounted"}
     condition = {
