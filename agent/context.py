@@ -33,6 +33,7 @@ from ararat.restic.session import open_repository
 from ararat.restic.settings import Settings
 
 from .config import AgentConfig
+from .known_snapshots import KnownSnapshots
 from .locations import Locations
 from .progress import ProgressMeter
 from .volumes import UnsupportedVolume, VolumeSource, claim_name, locate
@@ -89,6 +90,7 @@ class AgentContext:
     open_repository: OpenRepository = open_repository
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    known: KnownSnapshots = field(default_factory=KnownSnapshots)
     swept: set[str] = field(default_factory=set)
     """Repositories in which locks of earlier containers of this pod were looked for."""
 

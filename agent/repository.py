@@ -18,6 +18,7 @@ from .announced import AnnouncedSnapshots
 from .cache import usable_cache
 from .context import AgentContext, Engine
 from .decide import NodeJob
+from .known_snapshots import Remembering
 from .locations import OpenLocation
 from .own_locks import sweep_own_locks
 
@@ -53,7 +54,13 @@ async def repository_opened(
             scratch_dir=context.config.session_dir,
             settings=context.restic_settings(),
         ) as engine:
-            yield engine
+            yield Remembering(
+                engine,
+                context.known,
+                key=f"{reference.location_id}/{reference.directory}",
+                store=store,
+                directory=reference.directory,
+            )
 
 
 async def sweep_after_death(context: AgentContext, job: NodeJob) -> None:

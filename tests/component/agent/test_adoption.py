@@ -36,6 +36,15 @@ async def left_behind(world: World, **status: Any) -> str:
     return str((await world.raw(PodVolumeBackup, "b1"))["metadata"]["uid"])
 
 
+def stored(world: World, engine: FakeEngine, *snapshots: Snapshot) -> None:
+    """As restic lists them, with their names in the store."""
+    engine.known = list(snapshots)
+    folder = world.location_path / world.repository["directory"] / "snapshots"
+    folder.mkdir(parents=True)
+    for snapshot in snapshots:
+        (folder / snapshot.id).touch()
+
+
 def finished(world: World, job: str) -> Snapshot:
     return Snapshot(
         id="7" * 64,
@@ -48,7 +57,7 @@ def finished(world: World, job: str) -> Snapshot:
 
 async def test_the_snapshot_of_a_killed_agent_is_taken(world: World, engine: FakeEngine):
     uid = await left_behind(world, incomplete=True, unreadableCount=3)
-    engine.known = [finished(world, "another"), finished(world, uid)]
+    stored(world, engine, finished(world, "another"), finished(world, uid))
     async with world.agent(engine):
         status = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
     assert engine.backups == []
@@ -62,7 +71,7 @@ async def test_a_first_run_trusts_no_snapshot(world: World, engine: FakeEngine):
     """Whoever can write to the store cannot make a job believe that it has run."""
     await running_job(world)
     uid = str((await world.raw(PodVolumeBackup, "b1"))["metadata"]["uid"])
-    engine.known = [finished(world, uid)]
+    stored(world, engine, finished(world, uid))
     async with world.agent(engine):
         status = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
     assert status["snapshotID"] == SNAPSHOT

@@ -87,13 +87,24 @@ def install(
     )
 
 
+def upgrade(tools: Tools, values: Mapping[str, Any]) -> None:
+    """helm upgrade to exactly these values; does not wait for the pods."""
+    where = ("-n", tools.namespace)
+    command = ("helm", "upgrade", RELEASE, str(CHART), *where, "--reset-values", "-f", "-")
+    tools.run(*command, stdin=json.dumps(values), timeout=180.0)
+
+
 def wait_until_ready(tools: Tools, *, location: str = "default", timeout: float = 180.0) -> None:
     """Wait for every pod of Ararat's, then for the location."""
 
     def pods_ready() -> bool:
         wanted = tools.items("daemonsets", namespace=tools.namespace)
         agents = all(
-            d["status"].get("numberReady", 0) == d["status"]["desiredNumberScheduled"] > 0
+            d["status"].get("observedGeneration") == d["metadata"]["generation"]
+            and d["status"].get("updatedNumberScheduled", 0)
+            == d["status"].get("numberReady", 0)
+            == d["status"]["desiredNumberScheduled"]
+            > 0
             for d in wanted
         )
         deployments = tools.items("deployments", namespace=tools.namespace)
