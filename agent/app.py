@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from ararat import health
 from ararat.api import PodVolumeBackup, PodVolumeRestore, Resource
 from ararat.api.names import NODE
+from ararat.api.nodejob import JobPhase
 from ararat.errors import AraratError, Retryable
 from ararat.kube.api import KubeApi
 from ararat.kube.events import EventRecorder
@@ -38,12 +39,9 @@ from .leaders import Leaders
 from .locations import Locations
 from .metrics import AgentMetrics
 from .progress import ProgressMeter
-from .scheduler import Scheduler
+from .scheduler import Scheduler, kind_of
 
 _log = structlog.get_logger(__name__)
-
-#: Without a word from the API server for so long, the agent is not alive.
-_SILENCE_SECONDS = 600.0
 
 
 class Agent:
@@ -72,7 +70,13 @@ class Agent:
         self._leaders = Leaders(api, self.book, namespace=config.namespace, changed=self._changed)
         self.gatekeeper = Gatekeeper(config, self.book, self._metrics, meter=self._meter)
         self.scheduler = Scheduler(
-            AgentContext(config=config, api=api, locations=self._locations, open_repository=engine),
+            AgentContext(
+                config=config,
+                api=api,
+                locations=self._locations,
+                open_repository=engine,
+                restic_ended=self._metrics.restic_ended,
+            ),
             self.book,
             leaders=self._leaders,
             metrics=self._metrics,
@@ -155,13 +159,14 @@ class Agent:
 
     def alive(self) -> str | None:
         silent = [i.silence() for i in self._informers if i.has_synced]
-        if silent and min(silent) > _SILENCE_SECONDS:
+        if silent and min(silent) > self.config.silence_seconds:
             return f"no word from the API server for {min(silent):.0f} s"
         return None
 
     async def _work_when_synced(self) -> None:
         for informer in self._informers:
             await informer.synced()
+        self._recall()
         trouble = self._kubelet_trouble()
         if trouble is not None:
             _log.error("agent.kubelet_directory", problem=trouble)
@@ -170,6 +175,15 @@ class Agent:
             group.create_task(self.gatekeeper.run())
             group.create_task(self._leaders.run())
             group.create_task(self._cache.run())
+
+    def _recall(self) -> None:
+        """When jobs last completed here: an agent that was just replaced has not forgotten it."""
+        for entry in self.book.entries():
+            status = entry.job.status
+            if status.phase is JobPhase.COMPLETED and status.completion_time is not None:
+                self._metrics.succeeded(
+                    kind=kind_of(entry.job).value, at=status.completion_time.timestamp()
+                )
 
     def _changed(self) -> None:
         self.scheduler.poke()

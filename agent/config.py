@@ -45,6 +45,9 @@ class AgentConfig:
     """How long a volume may still be on its way (attach, mount) before a job fails for it."""
     retry_seconds: float = 15.0
     """Before the second attempt of a job; longer before each further one."""
+    silence_seconds: float = 600.0
+    """Without a word from the API server for so long, the agent is not alive: a new one may reach
+    it. Long, because restarting costs the runs under way."""
     reserve_seconds: float = 900.0
     """How long slots are kept for jobs that nobody releases. Longer than any hook may run
     (hooks.maxFreeze is 600), short enough that a controller that died costs one quarter of an
@@ -101,6 +104,7 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         mount_wait_seconds=reader.number(
             "ARARAT_MOUNT_WAIT_SECONDS", default=120, low=1, high=3600
         ),
+        silence_seconds=reader.number("ARARAT_SILENCE_SECONDS", default=600, low=1, high=86400),
         retry_seconds=reader.number("ARARAT_RETRY_SECONDS", default=15, low=1, high=3600),
         progress_seconds=reader.number("ARARAT_PROGRESS_SECONDS", default=2, low=1, high=600),
         minimum_free_bytes=reader.number(

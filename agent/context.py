@@ -88,6 +88,8 @@ class AgentContext:
     api: KubeApi
     locations: Locations
     open_repository: OpenRepository = open_repository
+    restic_ended: Callable[[Mapping[tuple[str, str], int]], None] = lambda _: None
+    """Told how the processes of each session ended."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     known: KnownSnapshots = field(default_factory=KnownSnapshots)

@@ -25,6 +25,22 @@ NodeJob = PodVolumeBackup | PodVolumeRestore
 Pod = Mapping[str, Any]
 
 
+def log_fields(job: NodeJob) -> dict[str, str]:
+    """What stands in every line of the log about a job."""
+    owner = (
+        {"backup": job.spec.backup}
+        if isinstance(job, PodVolumeBackup)
+        else {"restore": job.spec.restore}
+    )
+    return {
+        **owner,
+        "job": job.name,
+        "namespace": job.spec.pod.namespace,
+        "pod": job.spec.pod.name,
+        "volume": job.spec.volume,
+    }
+
+
 @dataclass(frozen=True)
 class Start:
     """Nothing stands in the way."""

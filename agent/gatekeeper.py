@@ -26,11 +26,13 @@ from ararat.gate import (
     GatePhase,
     gate_restarts,
     gate_running,
+    gate_started,
     is_gated,
 )
 
 from .book import JobBook
 from .config import AgentConfig
+from .decide import log_fields
 from .gate_answer import GateUnreachable, write_answer
 from .metrics import AgentMetrics
 from .progress import ProgressMeter
@@ -130,17 +132,12 @@ class Gatekeeper:
                     write_answer, self._config.kubelet_dir, job.spec.pod.uid, answer
                 )
             except GateUnreachable as error:
-                _log.info("gate.unreachable", job=job.name, cause=error.message)
+                _log.info("gate.unreachable", cause=error.message, **log_fields(job))
                 continue
             before = self._written.get(job.uid)
             if before is None or before.answer.phase is not answer.phase:
-                _log.info(
-                    "gate.answered",
-                    job=job.name,
-                    pod=f"{job.spec.pod.namespace}/{job.spec.pod.name}",
-                    volume=job.spec.volume,
-                    phase=answer.phase.value,
-                )
+                _log.info("gate.answered", phase=answer.phase.value, **log_fields(job))
+                self._measure(job, answer)
             self._written[job.uid] = _Written(answer=answer, at=time.monotonic())
 
     def _waiting(self) -> list[PodVolumeRestore]:
@@ -157,6 +154,14 @@ class Gatekeeper:
             if key not in newest or _age(newest[key]) < _age(job):
                 newest[key] = job
         return list(newest.values())
+
+    def _measure(self, job: PodVolumeRestore, answer: GateAnswer) -> None:
+        """How long the pod stood at its gate for this volume, once it is told to open."""
+        pod = self._book.pod(job)
+        began = gate_started(pod) if pod is not None else None
+        if answer.phase.opens and began is not None:
+            seconds = max(0.0, time.time() - began.timestamp())
+            self._metrics.gate_wait.labels(answer.phase.value).observe(seconds)
 
     def _due(self, job: PodVolumeRestore, answer: GateAnswer) -> bool:
         before = self._written.get(job.uid)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from ararat import __version__
+
+from .decide import Stop
 
 _SECONDS: Final = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -14,6 +19,7 @@ class AgentMetrics:
     """One set per process; tests make their own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._last: dict[str, float] = {}
         self.jobs = Counter(
             "ararat_agent_jobs",
             "Runs of node jobs that ended, by how.",
@@ -31,6 +37,18 @@ class AgentMetrics:
             "ararat_agent_bytes",
             "Bytes of finished jobs: read (backup), added and stored (new data), restored.",
             ("what",),
+            registry=registry,
+        )
+        self.retries = Counter(
+            "ararat_agent_retries",
+            "Runs that ended without the job being over, and without anybody having asked for it.",
+            ("kind", "reason"),
+            registry=registry,
+        )
+        self.exits = Counter(
+            "ararat_agent_restic_exits",
+            "How restic's processes ended: by command and exit code, or the signal's name.",
+            ("command", "code"),
             registry=registry,
         )
         self.unreadable = Counter(
@@ -68,6 +86,13 @@ class AgentMetrics:
             "Volumes whose pods wait behind a gate on this node.",
             registry=registry,
         )
+        self.gate_wait = Histogram(
+            "ararat_agent_gate_wait_seconds",
+            "From the start of a pod's gate until it was told to open, for each volume.",
+            ("phase",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.cache = Gauge(
             "ararat_agent_cache_bytes", "Size of restic's caches on this node.", registry=registry
         )
@@ -76,6 +101,8 @@ class AgentMetrics:
             "The kernel's Landlock version; 0 where restic cannot be confined to its volume.",
             registry=registry,
         )
+        self.build = Info("ararat_agent", "The version of this agent.", registry=registry)
+        self.build.info({"version": __version__})
         self.restic = Info(
             "ararat_agent_restic", "The restic that this agent runs.", registry=registry
         )
@@ -89,4 +116,15 @@ class AgentMetrics:
         self.jobs.labels(kind, phase, reason or "").inc()
         self.seconds.labels(kind, phase).observe(seconds)
         if phase == "Completed":
-            self.success.labels(kind).set(time.time())
+            self.succeeded(kind=kind, at=time.time())
+        elif phase == "New" and reason != Stop.SHUTDOWN:
+            self.retries.labels(kind, reason or "").inc()
+
+    def succeeded(self, *, kind: str, at: float) -> None:
+        """Also what an earlier agent of this node did, as the API tells."""
+        self._last[kind] = max(at, self._last.get(kind, 0.0))
+        self.success.labels(kind).set(self._last[kind])
+
+    def restic_ended(self, exits: Mapping[tuple[str, str], int]) -> None:
+        for (command, code), count in exits.items():
+            self.exits.labels(command, code).inc(count)

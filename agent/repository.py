@@ -54,13 +54,16 @@ async def repository_opened(
             scratch_dir=context.config.session_dir,
             settings=context.restic_settings(),
         ) as engine:
-            yield Remembering(
-                engine,
-                context.known,
-                key=f"{reference.location_id}/{reference.directory}",
-                store=store,
-                directory=reference.directory,
-            )
+            try:
+                yield Remembering(
+                    engine,
+                    context.known,
+                    key=f"{reference.location_id}/{reference.directory}",
+                    store=store,
+                    directory=reference.directory,
+                )
+            finally:
+                context.restic_ended(engine.stats.exits)
 
 
 async def sweep_after_death(context: AgentContext, job: NodeJob) -> None:

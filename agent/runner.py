@@ -28,7 +28,7 @@ from ararat.errors import AraratError
 from . import attempts
 from .backup_job import back_up
 from .context import AgentContext, Run
-from .decide import Stop
+from .decide import Stop, log_fields
 from .in_place_job import restore_in_place
 from .progress import ProgressMeter
 from .queue import JobKind
@@ -81,7 +81,8 @@ class JobRun:
         if self._stop is not None or (self._body is not None and self._body.done()):
             return
         self._stop = reason
-        _log.info("job.stop", job=self.record.job.name, reason=reason.value)
+        # Said by whoever saw the reason, outside the run's own task.
+        _log.info("job.stop", reason=reason.value, **log_fields(self.record.job))
         if self._body is not None:
             self._body.cancel()
 

@@ -28,7 +28,17 @@ from ararat.kube.api import KubeObject
 from .book import Entry, JobBook
 from .cache import free_bytes
 from .context import AgentContext
-from .decide import End, Ignore, NodeJob, Start, Stop, Wait, must_stop, next_step
+from .decide import (
+    End,
+    Ignore,
+    NodeJob,
+    Start,
+    Stop,
+    Wait,
+    log_fields,
+    must_stop,
+    next_step,
+)
 from .events import JobEvents
 from .leaders import Leaders
 from .metrics import AgentMetrics
@@ -312,7 +322,7 @@ class Scheduler:
             self._poked.set()
         end = RunEnd(phase=step.phase, reason=str(step.reason), message=step.message)
         self._metrics.ended(
-            kind=_kind(entry.job).value, phase=step.phase.value, reason=end.reason, seconds=0.0
+            kind=kind_of(entry.job).value, phase=step.phase.value, reason=end.reason, seconds=0.0
         )
         await self._events.ended(entry.job, self._book.pod(entry.job), end)
 
@@ -342,7 +352,7 @@ class Scheduler:
         """A task whose log lines name the job, and whose failure ends nothing else."""
 
         async def guarded() -> None:
-            structlog.contextvars.bind_contextvars(**_log_fields(job))
+            structlog.contextvars.bind_contextvars(**log_fields(job))
             try:
                 await work
             except Exception:  # noqa: BLE001 - a job must not take the agent down
@@ -367,7 +377,7 @@ class Scheduler:
     def _measure(self, run: JobRun, end: RunEnd) -> None:
         if end.phase is None:
             return
-        kind = _kind(run.record.job).value
+        kind = kind_of(run.record.job).value
         self._metrics.ended(
             kind=kind, phase=end.phase.value, reason=end.reason, seconds=end.seconds
         )
@@ -383,7 +393,7 @@ class Scheduler:
             self._metrics.bytes.labels("restored").inc(job.status.summary.bytes_restored)
 
 
-def _kind(job: NodeJob) -> JobKind:
+def kind_of(job: NodeJob) -> JobKind:
     return JobKind.BACKUP if isinstance(job, PodVolumeBackup) else JobKind.RESTORE
 
 
@@ -406,7 +416,7 @@ def _waiting(job: NodeJob, phase: JobPhase) -> Waiting:
     return Waiting(
         uid=job.uid,
         name=job.name,
-        kind=_kind(job),
+        kind=kind_of(job),
         created=created,
         repository=f"{job.spec.repository.location}/{job.spec.repository.directory}",
         subject=subject,
@@ -427,21 +437,6 @@ def _reserved() -> dict[str, Any]:
 
 def _held(message: str, *, reason: str | None = None) -> dict[str, Any]:
     return {"phase": JobPhase.HELD.value, "reason": reason, "message": message}
-
-
-def _log_fields(job: NodeJob) -> dict[str, str]:
-    owner = (
-        {"backup": job.spec.backup}
-        if isinstance(job, PodVolumeBackup)
-        else {"restore": job.spec.restore}
-    )
-    return {
-        **owner,
-        "job": job.name,
-        "namespace": job.spec.pod.namespace,
-        "pod": job.spec.pod.name,
-        "volume": job.spec.volume,
-    }
 
 
 def _disk_trouble(context: AgentContext) -> str | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -112,6 +113,15 @@ def gate_running(pod: Mapping[str, Any]) -> bool:
     """Whether the gate's container runs now: the pod's volumes are mounted, and it waits."""
     state = _gate_state(pod)
     return state is not None and "running" in state
+
+
+def gate_started(pod: Mapping[str, Any]) -> datetime | None:
+    """When the gate's container that runs now was started."""
+    began = ((_gate_state(pod) or {}).get("running") or {}).get("startedAt")
+    try:
+        return datetime.fromisoformat(began) if began else None
+    except (TypeError, ValueError):
+        return None
 
 
 def gate_restarts(pod: Mapping[str, Any]) -> bool:

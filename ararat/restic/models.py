@@ -412,6 +412,8 @@ class SessionStats:
     """What the server did for a session, by operation: ``put data``, ``get index``, ..."""
 
     operations: dict[str, OperationStats] = field(default_factory=dict)
+    #: How many of restic's processes ended how, by command and exit code (or signal's name).
+    exits: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def bytes_in(self) -> int:

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import math
 import os
+import signal
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -83,6 +85,7 @@ class Runner:
         self.session = session
         self._limits = cgroup.limits()
         self._children: set[Child] = set()
+        self._exits: Counter[tuple[str, str]] = Counter()
 
     @property
     def machine(self) -> Machine:
@@ -93,7 +96,7 @@ class Runner:
 
     @property
     def stats(self) -> SessionStats:
-        return self.session.server.stats
+        return replace(self.session.server.stats, exits=dict(self._exits))
 
     def stop(self) -> None:
         """Ask every running child to end."""
@@ -174,6 +177,7 @@ class Runner:
                 )
             finally:
                 await self._ended()
+        self._exits[command[0], _code(end)] += 1
         return Outcome(end, said[-1] if said else None, _more(kills, cgroup.oom_kills()))
 
     @contextlib.contextmanager
@@ -206,6 +210,7 @@ class Runner:
                         end = await child.wait()
                 finally:
                     await self._ended()
+            self._exits[command[0], _code(end)] += 1
             if end.code == 0:
                 return
             oom = _more(kills, cgroup.oom_kills())
@@ -306,6 +311,10 @@ def _pipe_with(secret: str) -> Iterator[int]:
         yield reading
     finally:
         os.close(reading)
+
+
+def _code(end: Exit) -> str:
+    return str(end.code) if end.signal is None else signal.Signals(end.signal).name
 
 
 def _more(before: int | None, after: int | None) -> bool:
