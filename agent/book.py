@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
+from ararat.api.names import HELPER
 from ararat.kube.api import KubeObject
 from ararat.kube.informer import Informer
 
@@ -124,11 +125,12 @@ def trim_pod(pod: KubeObject) -> KubeObject:
         ]
         for key in ("initContainers", "containers", "ephemeralContainers")
     }
+    helper = {HELPER: value} if (value := (meta.get("labels") or {}).get(HELPER)) else {}
     kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {key: meta[key] for key in kept if key in meta},
+        "metadata": {**{key: meta[key] for key in kept if key in meta}, "labels": helper},
         "spec": {"volumes": spec.get("volumes") or [], **containers},
         "status": {
             "phase": status.get("phase"),

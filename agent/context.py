@@ -20,6 +20,8 @@ from ararat.restic.models import (
     Access,
     BackupRequest,
     BackupResult,
+    CompareRequest,
+    CompareResult,
     LockOwner,
     Node,
     OnBackupProgress,
@@ -57,6 +59,10 @@ class Engine(Protocol):
     def ls(
         self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
     ) -> AsyncIterator[Node]: ...
+
+    async def compare(
+        self, request: CompareRequest, *, on_line: Callable[[], None] | None = None
+    ) -> CompareResult: ...
 
     @property
     def stats(self) -> SessionStats: ...

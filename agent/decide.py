@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
+from ararat.api.names import HELPER
 from ararat.api.nodejob import JobPhase, PodReference, RestoreMode, Role
 from ararat.gate import gate_passed, gate_restarts, gate_running, gate_trouble, is_gated
 
@@ -115,6 +116,8 @@ def next_step(
         return _follow_step(job, leader, lost=leader_lost)
     if job.spec.mode is RestoreMode.IN_PLACE:
         return _backup_step(name, pod)  # all it takes is a pod that runs
+    if job.spec.mode is RestoreMode.SCRATCH:
+        return _scratch_step(job, name, pod)
     return _fill_step(name, pod)
 
 
@@ -162,6 +165,18 @@ def _backup_step(name: str, pod: Pod) -> Step:
     if pod.get("status", {}).get("phase") != "Running":
         return Wait(f"Pod {name} does not run yet{_why_pending(pod)}.")
     return Start()
+
+
+def _scratch_step(job: PodVolumeRestore, name: str, pod: Pod) -> Step:
+    """Whatever a job says, a pod of the user's is no scratch."""
+    own = (pod["metadata"].get("labels") or {}).get(HELPER) == "true"
+    if not own or job.spec.pod.namespace != job.metadata.namespace:
+        return End(
+            JobPhase.FAILED,
+            "NoScratch",
+            f"Pod {name} is none of Ararat's own; nothing is written into its volumes.",
+        )
+    return _backup_step(name, pod)
 
 
 def _fill_step(name: str, pod: Pod) -> Step:

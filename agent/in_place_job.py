@@ -6,22 +6,25 @@ Decision: restic is confined to the volume by Landlock, and where the kernel can
 is written at all (docs/security.md says what Landlock does not cover). Files are compared and only
 what differs is written; what the snapshot does not have stays, unless its removal was asked for.
 With paths, nothing outside them is touched, the root directory's metadata included.
+Afterwards, verify Full has restic read everything back; Sample has nothing to count here, where
+more may be in the volume and the application writes.
 Limits: an application that has files open goes on with what it had read. No locks of its are kept.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
 
 from ararat.api import PodVolumeRestore
+from ararat.api.nodejob import Verify
 from ararat.errors import InvalidSpec, NotFound
 from ararat.restic.models import Access, Confinement, LastRun, RestoreRequest, RestoreResult
 
 from .context import AgentContext, Run, find_volume
+from .include import pattern
 from .mounted import confirmed, limited, volume_opened
 from .repository import repository_opened
 from .restore_job import flush, free_bytes, reporter
@@ -29,7 +32,6 @@ from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
 
 _log = structlog.get_logger(__name__)
-_SPECIAL = re.compile(r"([*?\[\]\\])")
 
 
 async def restore_in_place(
@@ -69,6 +71,7 @@ async def restore_in_place(
                 sparse=False,
                 replace=spec.delete_extra,
                 include=tuple(pattern(path) for path in spec.paths),
+                verify=spec.verify is Verify.FULL,
                 confinement=Confinement.REQUIRED,
                 expected=LastRun(files=spec.expected_files, bytes=spec.expected_bytes),
             )
@@ -98,14 +101,6 @@ async def restore_in_place(
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
     return finished_status(result, remarks)
-
-
-def pattern(path: str) -> str:
-    """restic's pattern for exactly this path and what is below it. Raises InvalidSpec."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts:
-        raise InvalidSpec(f"{path!r} is no path within the volume")
-    return "/" + _SPECIAL.sub(r"\\\1", "/".join(parts))
 
 
 def _nothing_stored(job: PodVolumeRestore) -> dict[str, Any]:

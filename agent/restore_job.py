@@ -3,9 +3,9 @@
 Order: the volume is found and proven, and must be empty; ``wrote`` goes into the status *before*
 the first byte goes into the volume, so that a later attempt (or a later job of the same restore,
 whose ``takesOver`` names this one) knows whose data it finds and replaces it; restic writes through
-the open descriptor; the root directory gets its own metadata; everything is flushed to the disk;
-the mount must still be what it was. Only then does the status say Completed, and only a status that
-says so opens the gate (agent/gatekeeper.py).
+the open descriptor; everything is flushed to the disk and looked at again (agent/verify.py); the
+root directory gets its own metadata; the mount must still be what it was. Only then does the status
+say Completed, and only a status that says so opens the gate (agent/gatekeeper.py).
 A volume that is not empty, and was not filled by this very job, is not touched unless the job says
 that its data may be merged with or replaced. What file systems and filers put into an empty volume
 by themselves (``DROPPINGS``) is no data, and stays.
@@ -22,16 +22,19 @@ from typing import Any
 import structlog
 
 from ararat.api import PodVolumeRestore
-from ararat.api.nodejob import ExistingData
-from ararat.errors import AraratError, InvalidSpec
+from ararat.api.nodejob import ExistingData, RestoreMode
+from ararat.errors import AraratError, InvalidSpec, OutOfSpace
+from ararat.human import size
 from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreRequest, RestoreResult
 
+from .config import AgentConfig
 from .context import AgentContext, Engine, Run, find_volume
 from .directory import is_empty
 from .mounted import OpenVolume, confirmed, limited, volume_opened
 from .repository import repository_opened
 from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
+from .verify import verify
 
 _log = structlog.get_logger(__name__)
 
@@ -93,18 +96,33 @@ async def fill(
         replace = own_data or spec.existing_data is ExistingData.REPLACE
         if spec.existing_data is ExistingData.MERGE:
             replace = False
-        result, remarks = RestoreResult(), []
+        result, remarks, verified = RestoreResult(), [], None
         if spec.snapshot_id is not None:
-            result = await _restore(
-                context, job, volume, run, replace=replace, mark_written=mark_written
-            )
-            remark = check(
-                result,
-                fstype=volume.mount.fstype,
-                free=await limited(free_bytes, volume.fd),
-                needed=spec.expected_bytes,
-            )
-            remarks += [remark] if remark else []
+            if spec.mode is RestoreMode.SCRATCH and not own_data:
+                await limited(_refuse_too_small, volume, spec.expected_bytes, context.config)
+            access = Access.READ_ONLY if spec.repository.read_only else Access.APPEND_ONLY
+            async with repository_opened(context, job, access=access) as restic:
+                result = await _restore(
+                    restic, job, volume, run, replace=replace, mark_written=mark_written
+                )
+                remark = check(
+                    result,
+                    fstype=volume.mount.fstype,
+                    free=await limited(free_bytes, volume.fd),
+                    needed=spec.expected_bytes,
+                )
+                remarks += [remark] if remark else []
+                run.meter.touch()
+                await limited(flush, volume.fd)
+                verified = await verify(
+                    restic,
+                    volume.fd,
+                    run,
+                    snapshot_id=spec.snapshot_id,
+                    result=result,
+                    level=spec.verify,
+                    merged=spec.existing_data is ExistingData.MERGE,
+                )
         elif spec.root is not None:
             await mark_written()
         if spec.root is not None:
@@ -117,11 +135,11 @@ async def fill(
         await limited(flush, volume.fd)
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
-    return finished_status(result, remarks)
+    return finished_status(result, remarks, verified)
 
 
 async def _restore(
-    context: AgentContext,
+    restic: Engine,
     job: PodVolumeRestore,
     volume: OpenVolume,
     run: Run,
@@ -130,19 +148,16 @@ async def _restore(
     mark_written: Callable[[], Awaitable[None]],
 ) -> RestoreResult:
     assert job.spec.snapshot_id is not None
-
-    access = Access.READ_ONLY if job.spec.repository.read_only else Access.APPEND_ONLY
-    async with repository_opened(context, job, access=access) as restic:
-        _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
-        await mark_written()
-        request = RestoreRequest(
-            snapshot_id=job.spec.snapshot_id,
-            target=volume.fd,
-            replace=replace,
-            exclude=(await _droppings(restic, job.spec.snapshot_id, volume)) if replace else (),
-            expected=LastRun(files=job.spec.expected_files, bytes=job.spec.expected_bytes),
-        )
-        return await restic.restore(request, on_progress=reporter(job, run))
+    _log.info("restore.restic", path=str(volume.path), mount=str(volume.mount))
+    await mark_written()
+    request = RestoreRequest(
+        snapshot_id=job.spec.snapshot_id,
+        target=volume.fd,
+        replace=replace,
+        exclude=(await _droppings(restic, job.spec.snapshot_id, volume)) if replace else (),
+        expected=LastRun(files=job.spec.expected_files, bytes=job.spec.expected_bytes),
+    )
+    return await restic.restore(request, on_progress=reporter(job, run))
 
 
 def reporter(job: PodVolumeRestore, run: Run) -> Callable[[RestoreProgress], None]:
@@ -181,6 +196,18 @@ def _refuse_content(volume: OpenVolume) -> None:
         raise VolumeNotEmpty(
             f"The volume is not empty (it holds {name!r}) and was not filled by this restore; "
             "nothing was touched. To merge with or replace what it holds: --existing-data."
+        )
+
+
+def _refuse_too_small(volume: OpenVolume, needed: int, config: AgentConfig) -> None:
+    """Before a byte is written: a scratch volume may be a directory of the node's own disk."""
+    reserve = 0 if volume.source.mounted else config.minimum_free_bytes
+    free = free_bytes(volume.fd)
+    if free < needed + reserve:
+        raise OutOfSpace(
+            f"The scratch volume is too small: {size(needed)} are needed and {size(free)} are free"
+            + (f", of which {size(reserve)} stay free on the node." if reserve else "."),
+            reason="ScratchTooSmall",
         )
 
 

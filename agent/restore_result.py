@@ -6,7 +6,7 @@ volume that its application can use.
 Decision: content must be complete, always. Owners, modes, times and attributes must be, too, where
 the file system can keep them; where by its type it cannot, what it refused is a remark.
 Limits: restic's complaints are told apart by the system call they name; one that is not known
-counts as missing content. Content itself is not read back here.
+counts as missing content. Content itself is read back in agent/verify.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ararat.api.nodejob import JobPhase, RestoreSummary
+from ararat.api.nodejob import JobPhase, RestoreSummary, Verified
 from ararat.errors import AraratError, OutOfSpace
 from ararat.human import plural, size
 from ararat.restic.models import PathError, RestoreResult
@@ -93,13 +93,16 @@ def _only_metadata(result: RestoreResult) -> bool:
     return all(_METADATA.match(error.message) for error in result.failed)
 
 
-def finished_status(result: RestoreResult, remarks: list[str]) -> dict[str, Any]:
+def finished_status(
+    result: RestoreResult, remarks: list[str], verified: Verified | None = None
+) -> dict[str, Any]:
     """What the job's status says about a finished restore."""
     return {
         **_failures(result),
         "phase": JobPhase.COMPLETED.value,
         "reason": None,
         "message": " ".join(remarks) or None,
+        "verified": verified.to_dict() if verified else None,
         "progress": finished(
             bytes_done=result.bytes_total, files_done=result.files_total
         ).to_dict(),

@@ -83,6 +83,16 @@ class RestoreSummary(Model):
     seconds: float = Field(default=0.0, description="How long restic ran.")
 
 
+class Verified(Model):
+    """What was looked at after a volume had been filled."""
+
+    files: int = Field(default=0, description="Files found in the volume, each name counted.")
+    bytes: int = Field(default=0, description="Their size.")
+    files_read: int = Field(default=0, description="Files read back and compared, by content.")
+    bytes_read: int = Field(default=0, description="Their size.")
+    seconds: float = Field(default=0.0, description="How long it took.")
+
+
 class RootMetadata(Model):
     """The volume's root directory, which restic's source `.` does not keep."""
 
@@ -194,6 +204,15 @@ class Answer(StrEnum):
 class RestoreMode(StrEnum):
     NEW_POD = "NewPod"
     IN_PLACE = "InPlace"
+    SCRATCH = "Scratch"
+
+
+class Verify(StrEnum):
+    """What is checked after a volume was filled, besides restic's own word."""
+
+    NONE = "None"
+    SAMPLE = "Sample"
+    FULL = "Full"
 
 
 class ExistingData(StrEnum):
@@ -205,8 +224,8 @@ class ExistingData(StrEnum):
 
 
 class PodVolumeRestoreSpec(Model):
-    restore: str = Field(description="Restore it belongs to.")
-    restore_uid: str = Field(description="UID of that Restore.")
+    restore: str = Field(description="Restore it belongs to; for Scratch, BackupVerification.")
+    restore_uid: str = Field(description="UID of that object.")
     node: str = Field(description="Node whose agent does the work.")
     pod: PodReference = Field(description="Gated pod that has the volume.")
     volume: str = Field(description="Name of the volume in the pod.")
@@ -233,7 +252,13 @@ class PodVolumeRestoreSpec(Model):
     mode: RestoreMode = Field(
         default=RestoreMode.NEW_POD,
         description="NewPod: into the empty volume of a pod that stands at its gate. InPlace: over "
-        "what is in the volume of a pod that runs.",
+        "what is in the volume of a pod that runs. Scratch: into the empty volume of a pod of "
+        "Ararat's own, for a verification.",
+    )
+    verify: Verify = Field(
+        default=Verify.SAMPLE,
+        description="Afterwards. Sample: number and sizes of all files, and the content of some. "
+        "Full: the content of all. None: restic's own word.",
     )
     paths: list[str] = Field(default=[], description="InPlace: only these; empty is everything.")
     delete_extra: bool = Field(
@@ -268,6 +293,7 @@ class PodVolumeRestoreStatus(NodeJobStatus):
         description="Data was written, so a further attempt replaces what it finds.",
     )
     summary: RestoreSummary | None = Field(default=None, description="restic's own summary.")
+    verified: Verified | None = Field(default=None, description="What was checked afterwards.")
     failed_count: int = Field(default=0, description="Files that could not be restored.")
     failed_paths: list[str] = Field(default=[], description="The first 20 of them.")
 

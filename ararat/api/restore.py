@@ -10,7 +10,7 @@ from pydantic import Field
 
 from .backup import Failure, Selection
 from .base import Model, Resource, Status
-from .nodejob import ExistingData, Progress
+from .nodejob import ExistingData, Progress, Verify
 
 
 class RestoreVolumesMode(StrEnum):
@@ -48,6 +48,11 @@ class RestoreVolumes(Model):
         description="NewPod: what becomes of files that a new volume holds already (a retained or "
         "shared directory). Refuse: the volume fails; Merge: files of the same name are "
         "overwritten, others stay; Replace: others are removed.",
+    )
+    verify: Verify = Field(
+        default=Verify.SAMPLE,
+        description="What is checked before a filled volume's pods start. Sample: number and sizes "
+        "of all files, and the content of some. Full: all is read back. None: restic's own word.",
     )
     allow_missing: bool = Field(
         default=False,

@@ -37,6 +37,12 @@ class ExistingDataChoice(StrEnum):
     REPLACE = "replace"
 
 
+class VerifyLevel(StrEnum):
+    NONE = "none"
+    SAMPLE = "sample"
+    FULL = "full"
+
+
 class ExistingPolicy(StrEnum):
     NONE = "none"
     UPDATE = "update"
@@ -143,6 +149,14 @@ def create(
             "exist and restores no objects, none restores objects only.",
         ),
     ] = VolumesMode.NEW_POD,
+    verify: Annotated[
+        VerifyLevel,
+        typer.Option(
+            "--verify",
+            help="After a volume is filled: sample counts all files and reads some back, full "
+            "reads all back, none believes restic.",
+        ),
+    ] = VerifyLevel.SAMPLE,
     include: Annotated[
         Mapping,
         typer.Option(
@@ -249,6 +263,7 @@ def create(
             existing_data=ExistingData(existing_data.value.capitalize()),
             allow_missing=allow_missing,
             reuse=reuse_volumes,
+            verify=verify.value.capitalize(),
         ),
         dry_run=dry_run,
     )

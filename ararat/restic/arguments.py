@@ -15,6 +15,7 @@ from ararat.errors import InvalidSpec
 from .models import (
     Access,
     BackupRequest,
+    CompareRequest,
     CopySource,
     FindRequest,
     PruneRequest,
@@ -119,6 +120,12 @@ def restore(request: RestoreRequest) -> list[str]:
     elif request.exclude:
         raise InvalidSpec("a restore takes paths to include or to exclude, not both")
     return arguments
+
+
+def compare(request: CompareRequest) -> list[str]:
+    """What a restore over the volume would have to write, which is what differs."""
+    arguments = ["restore", check_id(request.snapshot_id), "--target=.", "--dry-run", "-vv"]
+    return [*arguments, *(f"--include={pattern}" for pattern in request.include)]
 
 
 def snapshots(*, host: str | None, tags: Sequence[str]) -> list[str]:

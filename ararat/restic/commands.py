@@ -7,14 +7,14 @@ comes out (``messages.py``); whatever can be decided without running restic is d
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 
 from ararat.errors import InvalidSpec
 
-from . import arguments, backup, locks, messages, restore
+from . import arguments, backup, compare, locks, messages, restore
 from .errors import ResticFailed
 from .locks import Lock
 from .models import (
@@ -24,6 +24,8 @@ from .models import (
     BackupResult,
     Change,
     CheckResult,
+    CompareRequest,
+    CompareResult,
     CopySource,
     DiffResult,
     FindRequest,
@@ -77,6 +79,12 @@ class Restic:
     ) -> RestoreResult:
         """Write a snapshot into a volume. Paths that failed are in the result."""
         return await restore.run(self._runner, request, on_progress=on_progress)
+
+    async def compare(
+        self, request: CompareRequest, *, on_line: Callable[[], None] | None = None
+    ) -> CompareResult:
+        """A volume's content against a snapshot; nothing is written. ``on_line``: restic lives."""
+        return await compare.run(self._runner, request, on_line=on_line)
 
     async def snapshots(
         self, *, host: str | None = None, tags: Sequence[str] = ()

@@ -114,6 +114,18 @@ def restore_summary(message: Message) -> dict[str, Any]:
     }
 
 
+def difference(message: Message) -> str | None:
+    """A file that a dry run of ``restore`` would have to write.
+
+    restic reports directories, links and further names of a file as restored, too, with size 0.
+    """
+    if kind(message) != "verbose_status":
+        return None
+    changed = message.get("action") == "updated"
+    missing = message.get("action") == "restored" and _int(message, "size") > 0
+    return str(message.get("item", "")) if changed or missing else None
+
+
 def path_error(message: Message, *, during: str) -> PathError | None:
     """An item that failed. The scan reports the same path again, so one phase is counted."""
     if kind(message) != "error" or message.get("during") != during:

@@ -221,6 +221,34 @@ class RestoreResult:
     confined: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    #: Full id.
+    snapshot_id: str
+    #: The volume: a path or an open descriptor of its directory. Nothing is written into it.
+    target: Path | int
+    #: Only these, as restic patterns within the snapshot (``/dir/file``); empty is everything.
+    include: tuple[str, ...] = ()
+    confinement: Confinement = Confinement.WHERE_POSSIBLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareResult:
+    """Content of files against the snapshot's checksums. Names are not compared where nothing is
+    missing; owners, modes and times are not compared at all."""
+
+    #: Files, and their bytes, that are as in the snapshot.
+    files_same: int = 0
+    bytes_same: int = 0
+    #: At most PATHS_KEPT of those whose content differs or is missing.
+    different: tuple[str, ...] = ()
+    different_count: int = 0
+    #: What could not be looked at.
+    failed: tuple[PathError, ...] = ()
+    failed_count: int = 0
+    seconds: float = 0.0
+
+
 OnBackupProgress = Callable[[BackupProgress], None]
 OnRestoreProgress = Callable[[RestoreProgress], None]
 

@@ -306,6 +306,7 @@ def build_job(
             role=plan.role,
             follows=plan.follows,
             mode=RestoreMode.IN_PLACE if in_place else RestoreMode.NEW_POD,
+            verify=wanted.verify,
             paths=wanted.paths if in_place else [],
             delete_extra=in_place and wanted.delete_extra,
             existing_data=ExistingData.REFUSE if in_place else wanted.existing_data,

@@ -16,6 +16,8 @@ from ararat.restic.models import (
     BackupProgress,
     BackupRequest,
     BackupResult,
+    CompareRequest,
+    CompareResult,
     Node,
     OnBackupProgress,
     OnRestoreProgress,
@@ -37,6 +39,7 @@ class FakeEngine:
         self.sessions: list[dict[str, Any]] = []
         self.backups: list[BackupRequest] = []
         self.restores: list[RestoreRequest] = []
+        self.compared: list[CompareRequest] = []
         self.running = 0
         self.most = 0
         self.stored = 0
@@ -46,6 +49,8 @@ class FakeEngine:
         self.reported = BackupProgress(total_bytes=100, bytes_done=40, total_files=2, files_done=1)
         self.on_backup: Callable[[BackupRequest], Awaitable[BackupResult]] = self._back_up
         self.on_restore: Callable[[RestoreRequest], Awaitable[RestoreResult]] = self._restore
+
+        self.on_compare: Callable[[CompareRequest], Awaitable[CompareResult]] = self._compare
 
     @asynccontextmanager
     async def __call__(self, **arguments: Any) -> AsyncIterator[FakeEngine]:
@@ -84,6 +89,12 @@ class FakeEngine:
         for name in self.held:
             yield Node(path=f"/{name}", type="file")
 
+    async def compare(
+        self, request: CompareRequest, *, on_line: Callable[[], None] | None = None
+    ) -> CompareResult:
+        self.compared.append(request)
+        return await self.on_compare(request)
+
     @property
     def stats(self) -> SessionStats:
         return SessionStats(operations={"put index": OperationStats(requests=self.stored)})
@@ -102,9 +113,13 @@ class FakeEngine:
             for name in os.listdir(request.target):
                 os.unlink(name, dir_fd=request.target)
         fd = os.open("restored", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=request.target)
-        os.write(fd, b"content")
+        os.write(fd, b"content" * 14 + b"\n\n")
         os.close(fd)
-        return RestoreResult(files_total=2, files_restored=2, bytes_total=100, bytes_restored=100)
+        return RestoreResult(files_total=1, files_restored=1, bytes_total=100, bytes_restored=100)
+
+    @staticmethod
+    async def _compare(request: CompareRequest) -> CompareResult:
+        return CompareResult(files_same=1, bytes_same=100)
 
 
 async def for_ever(_: object) -> Any:

@@ -12,7 +12,14 @@ import pytest
 from ararat.api import PodVolumeRestore
 from ararat.blob.errors import StoreUnreachable
 from ararat.kube.resources import PODS
-from ararat.restic.models import Access, PathError, RestoreRequest, RestoreResult
+from ararat.restic.models import (
+    Access,
+    CompareRequest,
+    CompareResult,
+    PathError,
+    RestoreRequest,
+    RestoreResult,
+)
 from tests.component.agent.engine import FakeEngine, files, for_ever
 from tests.component.agent.world import World
 
@@ -326,3 +333,85 @@ async def test_a_deleted_pod_lets_the_volume_go(world: World, engine: FakeEngine
         assert time.monotonic() - begun < 1
         status = await world.until(PodVolumeRestore, "r1", "Failed")
     assert status["reason"] == "PodTerminating"
+
+
+async def test_a_volume_that_kept_something_else_is_not_passed_on(world: World, engine: FakeEngine):
+    """restic is content, and the disk has other bytes: the gate stays shut."""
+    uid, _ = await gated(world)
+
+    async def differs(_: CompareRequest) -> CompareResult:
+        return CompareResult(different=("/restored",), different_count=1)
+
+    engine.on_compare = differs
+    async with world.agent(engine, retry_seconds=0.1):
+        await world.restore("r1", "db-0", uid, verify="Full")
+        status = await world.until(PodVolumeRestore, "r1", "Failed", seconds=60)
+        await answered(world, uid, "Failed")
+    assert status["reason"] == "ContentDiffers"
+    assert "/restored" in status["message"]
+    assert [request.replace for request in engine.restores] == [False, True, True]
+
+
+async def test_a_volume_that_lost_a_file_is_not_passed_on(world: World, engine: FakeEngine):
+    uid, path = await gated(world)
+    restore = engine.on_restore
+
+    async def lose(request: RestoreRequest) -> RestoreResult:
+        result = await restore(request)
+        (path / "restored").unlink()
+        return result
+
+    engine.on_restore = lose
+    async with world.agent(engine, retry_seconds=0.1):
+        await world.restore("r1", "db-0", uid)
+        status = await world.until(PodVolumeRestore, "r1", "Failed", seconds=60)
+        assert status["reason"] == "ContentDiffers"
+        await world.restore("r2", "db-0", uid, verify="None", takesOver="r1", attempt=1)
+        status = await world.until(PodVolumeRestore, "r2", "Completed")
+    assert "verified" not in status
+
+
+async def test_scratch_is_a_pod_of_ours_and_large_enough(world: World, engine: FakeEngine):
+    """Whatever the job says, nothing is written into a pod of the user's."""
+    volume = await world.claim("db-0")
+    uid = await world.pod("db-0", volume=volume)
+    path = world.kubelet.csi(uid, world.pv("db-0"))
+    async with world.agent(engine):
+        await world.restore("r1", "db-0", uid, mode="Scratch")
+        status = await world.until(PodVolumeRestore, "r1", "Failed")
+        assert status["reason"] == "NoScratch"
+        raw = await world.api.create(
+            PODS,
+            {
+                "metadata": {
+                    "name": "scratch", "namespace": world.namespace,
+                    "labels": {"ararat.dev/helper": "true"},
+                },
+                "spec": {
+                    "nodeName": world.node,
+                    "volumes": [{"name": "data", "emptyDir": {}}],
+                    "containers": [{"name": "wait", "image": "agent:1"}],
+                },
+            },
+        )  # fmt: skip
+        own = raw["metadata"]["uid"]
+        (world.kubelet.root / "pods" / own).mkdir()
+        scratch = world.kubelet.empty_dir(own, "data")
+        await world.api.patch(
+            PODS,
+            "scratch",
+            {"status": {"phase": "Running"}},
+            namespace=world.namespace,
+            subresource="status",
+        )
+        place: dict[str, Any] = {"namespace": world.namespace, "mode": "Scratch"}
+        await world.restore("r2", "scratch", own, **place, expectedBytes=1 << 60)
+        status = await world.until(PodVolumeRestore, "r2", "Failed")
+        assert status["reason"] == "ScratchTooSmall"
+        assert "1.0 EiB are needed" in status["message"]
+        assert files(scratch) == []
+        await world.restore("r3", "scratch", own, **place, expectedBytes=100)
+        status = await world.until(PodVolumeRestore, "r3", "Completed")
+    assert files(scratch) == ["restored"]
+    assert status["verified"]["files"] == 1
+    assert files(path) == []

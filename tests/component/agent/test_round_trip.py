@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,14 @@ async def test_every_kind_of_file_comes_back(world: World, kind: str, other: str
         assert backup["incomplete"] is False
         target_uid = await world.pod("db-1", volume=await world.claim("db-1"), gated=True)
         target = on(world, "db-1", target_uid, other)
-        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        level: dict[str, Any] = {"verify": "Full"} if other == "ext4" else {}
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup), **level)
         restore = await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
     listener.close()
+    # Walked and counted by the agent, as the backup counted them.
+    assert restore["verified"]["files"] == backup["summary"]["filesTotal"]
+    assert restore["verified"]["bytes"] == backup["summary"]["bytesProcessed"]
+    assert restore["verified"]["filesRead"] > 0
     after = walk(target)
     # What a new ext4 has in it by itself, on whichever side.
     for tree in (before, after):

@@ -200,6 +200,7 @@ class World:
         *,
         node: str | None = None,
         empty: bool = False,
+        namespace: str | None = None,
         **spec: Any,
     ) -> None:
         await self.create(
@@ -209,7 +210,7 @@ class World:
                 "restore": "back",
                 "restoreUID": "restore-1",
                 "node": node or self.node,
-                "pod": {"namespace": self.workloads, "name": pod, "uid": uid},
+                "pod": {"namespace": namespace or self.workloads, "name": pod, "uid": uid},
                 "volume": "data",
                 "repository": self.repository,
                 **({} if empty else {"snapshotID": "5" * 64}),

@@ -339,6 +339,7 @@ def test_the_whole_job() -> None:
             "role": "Fill",
             "cause": "",
             "mode": "NewPod",
+            "verify": "Sample",
             "paths": [],
             "deleteExtra": False,
             "existingData": "Refuse",

@@ -1,0 +1,135 @@
+"""What is checked after a volume was filled: counts, sizes, and which files are read back."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from agent.verify import (
+    SAMPLE_BYTES,
+    SAMPLE_FILES,
+    ContentDiffers,
+    Counts,
+    Walked,
+    check_content,
+    check_counts,
+    walk,
+)
+from ararat.restic.models import CompareResult, PathError, RestoreResult
+
+
+def walked(path: Path, **more: object) -> Walked:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return walk(fd, chosen=random.Random(7), **more)  # type: ignore[arg-type]
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    (tmp_path / "sub" / "empty").mkdir(parents=True)
+    (tmp_path / "sub" / "one").write_bytes(b"x" * 100)
+    os.link(tmp_path / "sub" / "one", tmp_path / "again")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "out").symlink_to("/etc")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "#1").write_bytes(b"x")
+    return tmp_path
+
+
+def test_entries_files_and_sizes_are_counted(volume: Path):
+    found = walked(volume)
+    assert found.own == Counts(entries=7, files=2, bytes=200, bytes_once=100)
+    assert found.filers == Counts()
+    assert sorted(found.sample) == ["again", "sub/one"]
+
+
+def test_only_the_roots_lost_and_found_is_left_out(volume: Path):
+    (volume / "sub" / "lost+found").mkdir()
+    assert walked(volume).own.entries == 8
+
+
+def test_names_of_any_bytes_are_counted_and_not_sampled(tmp_path: Path):
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))).write_bytes(b"12")
+    (tmp_path / "two\nlines").write_bytes(b"1")
+    assert walked(tmp_path).own == Counts(entries=2, files=2, bytes=3, bytes_once=3)
+    assert walked(tmp_path).sample == []
+
+
+def test_a_sample_is_bounded_in_number_and_size(tmp_path: Path):
+    for number in range(SAMPLE_FILES * 3):
+        with (tmp_path / f"file-{number}").open("wb") as file:
+            file.truncate(SAMPLE_BYTES // 8)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(SAMPLE_BYTES + 1)
+    sample = walked(tmp_path).sample
+    assert len(sample) == 8
+    assert "huge" not in sample
+    # Not merely the first ones that were met.
+    assert set(sample) != {f"file-{number}" for number in range(8)}
+
+
+def test_a_walk_ends_when_it_is_told_to(volume: Path):
+    assert walked(volume, stopped=lambda: True).own.entries == 0
+
+
+def test_a_directory_deeper_than_the_interpreters_stack(tmp_path: Path):
+    depth = 1500
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        assert walked(tmp_path).own.entries == depth
+    finally:
+        for level in range(depth, 0, -1):
+            here = os.open(tmp_path, os.O_RDONLY)
+            os.rmdir("/".join("d" * level), dir_fd=here)
+            os.close(here)
+
+
+OWN = Counts(entries=3, files=2, bytes=30, bytes_once=20)
+FILERS = Counts(entries=1, files=1, bytes=5, bytes_once=5)
+
+
+@pytest.mark.parametrize(
+    ("result", "files"),
+    [
+        (RestoreResult(files_total=3, bytes_total=20), 2),
+        # A second attempt: what the first wrote is not written again.
+        (RestoreResult(files_total=3, files_skipped=2, bytes_total=20, bytes_skipped=15), 2),
+        # The snapshot has a directory of that name.
+        (RestoreResult(files_total=4, bytes_total=25), 3),
+    ],
+)
+def test_counts_that_fit(result: RestoreResult, files: int):
+    assert check_counts(Walked(own=OWN, filers=FILERS), result).files == files
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        RestoreResult(files_total=4, bytes_total=20),
+        RestoreResult(files_total=3, bytes_total=21),
+        RestoreResult(files_total=2, bytes_total=20),
+    ],
+)
+def test_counts_that_do_not(result: RestoreResult):
+    with pytest.raises(ContentDiffers, match=r"the volume holds 3 with 20"):
+        check_counts(Walked(own=OWN, filers=FILERS), result)
+
+
+def test_what_could_not_be_read_back_differs():
+    with pytest.raises(ContentDiffers, match=r"1 file could not be read back.*/a: broken disk"):
+        check_content(CompareResult(failed=(PathError("/a", "broken disk"),), failed_count=1))
+    with pytest.raises(ContentDiffers, match=r"2 files did not come back.*first: /b"):
+        check_content(CompareResult(different=("/b", "/c"), different_count=2))
+    check_content(CompareResult(files_same=5))
