@@ -380,6 +380,7 @@ async def test_scratch_is_a_pod_of_ours_and_large_enough(world: World, engine: F
         await world.restore("r1", "db-0", uid, mode="Scratch")
         status = await world.until(PodVolumeRestore, "r1", "Failed")
         assert status["reason"] == "NoScratch"
+        mounts = [{"name": "data", "mountPath": "/data"}]
         raw = await world.api.create(
             PODS,
             {
@@ -390,7 +391,7 @@ async def test_scratch_is_a_pod_of_ours_and_large_enough(world: World, engine: F
                 "spec": {
                     "nodeName": world.node,
                     "volumes": [{"name": "data", "emptyDir": {}}],
-                    "containers": [{"name": "wait", "image": "agent:1"}],
+                    "containers": [{"name": "wait", "image": "agent:1", "volumeMounts": mounts}],
                 },
             },
         )  # fmt: skip
@@ -408,7 +409,7 @@ async def test_scratch_is_a_pod_of_ours_and_large_enough(world: World, engine: F
         await world.restore("r2", "scratch", own, **place, expectedBytes=1 << 60)
         status = await world.until(PodVolumeRestore, "r2", "Failed")
         assert status["reason"] == "ScratchTooSmall"
-        assert "1.0 EiB are needed" in status["message"]
+        assert "1024.0 PiB are needed" in status["message"]
         assert files(scratch) == []
         await world.restore("r3", "scratch", own, **place, expectedBytes=100)
         status = await world.until(PodVolumeRestore, "r3", "Completed")
