@@ -180,6 +180,7 @@ def test_restore_flags(capsys):
         "reuse": True,
         "deleteExtra": False,
         "existingData": "Merge",
+        "verify": "Sample",
     }
 
 
@@ -194,6 +195,7 @@ def test_restore_in_place_flags(capsys):
         "allowMissing": False,
         "reuse": False,
         "existingData": "Refuse",
+        "verify": "Sample",
     }
 
 
