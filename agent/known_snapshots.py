@@ -20,6 +20,8 @@ from ararat.errors import Retryable
 from ararat.restic.models import (
     BackupRequest,
     BackupResult,
+    CompareRequest,
+    CompareResult,
     Node,
     OnBackupProgress,
     OnRestoreProgress,
@@ -120,6 +122,11 @@ class Remembering:
         self, request: RestoreRequest, *, on_progress: OnRestoreProgress | None = None
     ) -> RestoreResult:
         return await self._engine.restore(request, on_progress=on_progress)
+
+    async def compare(
+        self, request: CompareRequest, *, on_line: Callable[[], None] | None = None
+    ) -> CompareResult:
+        return await self._engine.compare(request, on_line=on_line)
 
     def ls(
         self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
