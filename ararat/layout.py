@@ -57,6 +57,11 @@ def backup_results(backup: str) -> str:
     return f"{_backup(backup)}/results.json.gz"
 
 
+def backup_verification(backup: str) -> str:
+    """What the last verification found; it goes with the backup."""
+    return f"{_backup(backup)}/verification.json"
+
+
 def backup_prefix(backup: str) -> str:
     """What the names of all of one backup's files start with."""
     return f"{_backup(backup)}/"

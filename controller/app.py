@@ -18,6 +18,7 @@ import structlog
 from ararat.api import (
     Backup,
     BackupLocation,
+    BackupVerification,
     DeleteBackupRequest,
     PodVolumeBackup,
     PodVolumeRestore,
@@ -72,6 +73,8 @@ from controller.runlog import RunLogs
 from controller.schedule.expiry import ExpiryReconciler
 from controller.schedule.reconcile import ScheduleReconciler
 from controller.spool import clear
+from controller.verification.reconcile import VerificationReconciler
+from controller.verification.scratch import ScratchPolicy
 
 _WORKERS = 4
 log = structlog.get_logger("controller")
@@ -160,6 +163,7 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         gated_pods=Informer(api, PODS, labels=RESTORE, indexers={"restore": label_index(RESTORE)}),
         schedules=own(Schedule),
         deletions=own(DeleteBackupRequest),
+        verifications=own(BackupVerification),
         repositories_informer=own(Repository),
         maintenance_jobs=Informer(
             api,
@@ -170,6 +174,7 @@ def make_context(config: Config, api: KubeApi, *, cluster_uid: str, version: str
         ),
         maintenance_template=read_template(config.maintenance_template),
         maintenance_plan=Plan.from_environment(config.maintenance),
+        scratch_policy=ScratchPolicy.from_environment(config.verification),
         helpers=Informer(api, PODS, labels=HELPER),
         host_paths=config.host_paths,
     )
@@ -188,6 +193,7 @@ async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> N
             context.gated_pods,
             context.schedules,
             context.deletions,
+            context.verifications,
             context.repositories_informer,
             context.maintenance_jobs,
             context.helpers,
@@ -214,7 +220,7 @@ async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> N
 def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     namespace = context.namespace
     schedules, expiries, deletions = (WorkQueue(n) for n in ("schedules", "expiry", "deletions"))
-    repositories = WorkQueue("repositories")
+    repositories, verifications = WorkQueue("repositories"), WorkQueue("verifications")
     manifests = ManifestReader()
 
     def repository_of(job: KubeObject) -> Iterable[str]:
@@ -250,7 +256,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def under_way(uid: str) -> bool:
         return any(
             raw["metadata"]["uid"] == uid and not _ended(raw)
-            for informer in (context.backups, context.restores)
+            for informer in (context.backups, context.restores, context.verifications)
             for raw in informer.items()
         )
 
@@ -265,6 +271,15 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def run_of_helper(pod: KubeObject) -> Iterable[str]:
         uid = (pod["metadata"].get("labels") or {}).get(OWNER_UID)
         return [key_of(raw) for raw in context.backups.items() if raw["metadata"]["uid"] == uid]
+
+    def verification_of_helper(pod: KubeObject) -> Iterable[str]:
+        uid = (pod["metadata"].get("labels") or {}).get(OWNER_UID)
+        found = context.verifications.items()
+        return [key_of(raw) for raw in found if raw["metadata"]["uid"] == uid]
+
+    def verifications_of(backup: KubeObject) -> Iterable[str]:
+        name, found = backup["metadata"]["name"], context.verifications.items()
+        return [key_of(raw) for raw in found if raw["spec"]["backup"] == name and not _ended(raw)]
 
     def by_spec(field: str) -> Callable[[KubeObject], Iterable[str]]:
         return lambda job: (f"{namespace}/{job['spec'][field]}",)
@@ -323,12 +338,23 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             ),
         ),
         _Lane(
+            queue=verifications,
+            reconciler=VerificationReconciler(context),
+            sources=(
+                (context.verifications, _own_key),
+                (context.helpers, verification_of_helper),
+                (context.backups, verifications_of),
+            ),
+            busy=((context.pod_volume_restores, by_spec("restore")),),
+        ),
+        _Lane(
             queue=helpers,
             reconciler=HelperReaper(context.api, helpers=context.helpers, needed=under_way),
             sources=(
                 (context.helpers, _own_key),
                 (context.backups, helpers_of),
                 (context.restores, helpers_of),
+                (context.verifications, helpers_of),
             ),
         ),
     )
@@ -361,7 +387,10 @@ def _own_key(obj: KubeObject) -> Iterable[str]:
 
 def _ended(raw: KubeObject) -> bool:
     phase = (raw.get("status") or {}).get("phase")
-    return phase in ("Completed", "PartiallyFailed", "Failed", "Cancelled")
+    return phase in (
+        *("Completed", "PartiallyFailed", "Failed", "Cancelled"),
+        *("Passed", "Inconclusive"),
+    )
 
 
 async def run(config: Config) -> None:

@@ -37,6 +37,8 @@ class Config:
     maintenance_template: Path | None = None
     #: What of the environment is about maintenance.
     maintenance: Mapping[str, str] = field(default_factory=dict)
+    #: What of it is about verification.
+    verification: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Config:
@@ -67,6 +69,7 @@ class Config:
                 else None
             ),
             maintenance={key: env[key] for key in env if key.startswith("ARARAT_MAINTENANCE_")},
+            verification={key: env[key] for key in env if key.startswith("ARARAT_VERIFICATION_")},
             log_level=env.get("ARARAT_LOG_LEVEL", "info"),
             log_json=env.get("ARARAT_LOG_FORMAT", "json") == "json",
             metrics_per_claim=env.get("ARARAT_METRICS_PER_CLAIM", "") == "true",

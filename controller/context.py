@@ -27,6 +27,7 @@ from controller.location.open import Locations, OpenLocation
 from controller.maintenance.planner import Plan
 from controller.repository.ensure import Repositories, password_of
 from controller.runlog import RunLogs
+from controller.verification.scratch import ScratchPolicy
 
 SPOOLING_AT_ONCE = 2
 
@@ -69,6 +70,7 @@ class Context:
     helpers: Informer
     schedules: Informer
     deletions: Informer
+    verifications: Informer
     repositories_informer: Informer
     #: Kubernetes Jobs that maintain repositories.
     maintenance_jobs: Informer
@@ -81,6 +83,8 @@ class Context:
     #: Pod of maintenance jobs, as the chart has it; None: no maintenance is done.
     maintenance_template: dict[str, Any] | None = None
     maintenance_plan: Plan = field(default_factory=Plan)
+    #: Where verifications restore to.
+    scratch_policy: ScratchPolicy = field(default_factory=ScratchPolicy)
     #: Directories whose maintenance this process has begun: the cache may not show it yet.
     maintaining: set[str] = field(default_factory=set)
 

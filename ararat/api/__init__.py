@@ -10,6 +10,7 @@ from .nodejob import PodVolumeBackup, PodVolumeRestore
 from .repository import Repository
 from .restore import Restore
 from .schedule import Schedule
+from .verification import BackupVerification
 
 #: Every kind, in the order in which the chart lists them.
 KINDS: tuple[type[Resource[Any, Any]], ...] = (
@@ -21,6 +22,7 @@ KINDS: tuple[type[Resource[Any, Any]], ...] = (
     PodVolumeRestore,
     Schedule,
     DeleteBackupRequest,
+    BackupVerification,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "VERSION",
     "Backup",
     "BackupLocation",
+    "BackupVerification",
     "DeleteBackupRequest",
     "PodVolumeBackup",
     "PodVolumeRestore",

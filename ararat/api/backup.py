@@ -228,6 +228,18 @@ class Failure(Model):
     message: str = Field(default="", description="Why, in one sentence.")
 
 
+class LastVerification(Model):
+    """What became of reading all of a backup."""
+
+    name: str = Field(default="", description="BackupVerification that did it.")
+    phase: str = Field(default="", description="Passed, Failed or Inconclusive.")
+    time: datetime | None = Field(default=None, description="When it ended.")
+    last_passed_time: datetime | None = Field(
+        default=None, description="When everything was last as promised."
+    )
+    message: str = Field(default="", description="What it found, in one sentence.")
+
+
 class BackupStatus(Status):
     phase: BackupPhase = Field(default=BackupPhase.NEW, description="Where the backup stands.")
     queue_position: int | None = Field(
@@ -248,6 +260,9 @@ class BackupStatus(Status):
     failures: list[Failure] = Field(default=[], description="What went wrong, at most 50.")
     failure_count: int = Field(default=0, description="How many went wrong.")
     warnings: list[str] = Field(default=[], description="What to look at, at most 50.")
+    verification: LastVerification | None = Field(
+        default=None, description="What the last verification of it found."
+    )
     pinned: bool = Field(
         default=False, description="The pin is kept in the location, beside the backup."
     )
@@ -265,6 +280,8 @@ class Backup(Resource[BackupSpec, BackupStatus]):
         ("Volumes", "string", ".status.coverage.text", 0),
         ("Progress", "string", ".status.progress.text", 0),
         ("Completed", "date", ".status.completionTime", 0),
+        ("Verification", "string", ".status.verification.phase", 0),
+        ("Verified", "date", ".status.verification.lastPassedTime", 0),
         ("Message", "string", ".status.message", 0),
         ("Queue", "integer", ".status.queuePosition", 1),
     )

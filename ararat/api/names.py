@@ -44,6 +44,8 @@ RESTORE = "ararat.dev/restore"
 RESTORE_UID = "ararat.dev/restore-uid"
 #: On a pod of ours that mounts a claim for a node job, because no other pod does.
 HELPER = "ararat.dev/helper"
+#: On scratch pods, and on node jobs of a verification: the volume (annotation, as people read it).
+VERIFIES = "ararat.dev/verifies"
 #: On a Secret made for node jobs, on helper pods: the UID of the Backup or Restore they go with.
 OWNER_UID = "ararat.dev/owner-uid"
 #: On a Secret that records the hooks of a pod: the UID of the Backup that they belong to.

@@ -9,10 +9,10 @@ from ararat import human
 from ararat.api import Backup
 from ararat.api.backup import BackupPhase, BackupSpec
 from ararat.api.manifest import ManifestHooks
-from ararat.cli import coverage, render, sections
+from ararat.cli import coverage, render, sections, verification_view
 from ararat.cli.coverage import Row
 
-HEADERS = ("NAME", "PHASE", "VOLUMES", "SIZE", "NEW", "TOOK", "AGE", "LOCATION")
+HEADERS = ("NAME", "PHASE", "VOLUMES", "SIZE", "NEW", "TOOK", "AGE", "VERIFIED", "LOCATION")
 
 
 def table(backups: Iterable[Backup], now: datetime) -> str:
@@ -29,6 +29,7 @@ def table(backups: Iterable[Backup], now: datetime) -> str:
                 render.size(status.bytes_stored),
                 render.took(status.start_time, ended) or ("" if ended else status.progress.text),
                 render.age(status.start_time or backup.metadata.creation_timestamp, now),
+                verification_view.last(status.verification, now),
                 status.location or backup.spec.location or "",
             )
         )
@@ -56,6 +57,8 @@ def describe(
             ("Size", _sizes(backup)),
             ("Objects", f"{status.objects.count:,}" if status.objects else None),
             ("Namespaces", _namespaces(backup)),
+            ("Verified", verification_view.last(status.verification, now)),
+            ("Found", status.verification.message if status.verification else None),
         ]
     )
     parts = [

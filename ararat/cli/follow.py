@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from ararat.api import Backup, PodVolumeBackup, PodVolumeRestore, Restore, names
+from ararat.api import (
+    Backup,
+    BackupVerification,
+    PodVolumeBackup,
+    PodVolumeRestore,
+    Restore,
+    names,
+)
 from ararat.cli import progress, session
 from ararat.cli.objects import NOUNS, Kind
 from ararat.cli.progress import State
@@ -63,6 +70,15 @@ RESTORE = Run(
     label=names.RESTORE_UID,
     state=lambda run, jobs: progress.of_restore(
         Restore.parse(run), [PodVolumeRestore.parse(job) for job in jobs]
+    ),
+)
+
+VERIFICATION = Run(
+    kind=BackupVerification,
+    jobs=PodVolumeRestore,
+    label=names.RESTORE_UID,
+    state=lambda run, jobs: progress.of_verification(
+        BackupVerification.parse(run), [PodVolumeRestore.parse(job) for job in jobs]
     ),
 )
 

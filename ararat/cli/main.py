@@ -20,6 +20,7 @@ from ararat.cli import (
     restore,
     schedule,
     session,
+    verification,
     version,
 )
 
@@ -48,9 +49,11 @@ app = typer.Typer(
     """,
 )
 life.register(backup.app)
+verification.register(backup.app)
 app.add_typer(backup.app, name="backup")
 app.add_typer(restore.app, name="restore")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(verification.app, name="verification")
 app.add_typer(location.app, name="location")
 app.add_typer(key.app, name="key")
 app.command("coverage")(coverage_now.coverage)

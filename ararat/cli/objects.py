@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ararat.api import Backup, BackupLocation, Resource, Restore, Schedule
+from ararat.api import (
+    Backup,
+    BackupLocation,
+    BackupVerification,
+    Resource,
+    Restore,
+    Schedule,
+)
 from ararat.api.base import Meta, utcnow
 from ararat.cli import render, session
 from ararat.cli.settings import Settings
@@ -25,6 +32,7 @@ NOUNS: dict[Kind, str] = {
     Restore: "restore",
     BackupLocation: "location",
     Schedule: "schedule",
+    BackupVerification: "verification",
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ararat import human
-from ararat.api import Backup, PodVolumeBackup, PodVolumeRestore, Restore
+from ararat.api import Backup, BackupVerification, PodVolumeBackup, PodVolumeRestore, Restore
+from ararat.api.names import VERIFIES
 from ararat.api.nodejob import JobPhase, Progress, Role
 
 #: Seconds between two lines about progress: a log is read afterwards, not watched.
@@ -96,6 +97,25 @@ def of_restore(restore: Restore, jobs: Iterable[PodVolumeRestore]) -> State:
         objects=status.objects.text,
         waiting=tuple(f"{w.object}: {w.message or w.reason}" for w in status.waiting),
         volumes=tuple(volume_of_restore(job) for job in fills),
+    )
+
+
+def of_verification(verification: BackupVerification, jobs: Iterable[PodVolumeRestore]) -> State:
+    """Volumes under the names that the backup knows them by, not those of the scratch pods."""
+    status = verification.status
+    volumes = []
+    for job in jobs:
+        shown = volume_of_restore(job)
+        volumes.append(replace(shown, id=job.metadata.annotations.get(VERIFIES, shown.id)))
+    return State(
+        noun="verification",
+        name=verification.name,
+        phase=str(status.phase),
+        terminal=status.phase.terminal,
+        message=status.message or "",
+        objects=human.plural(status.objects, "object") if status.objects is not None else "",
+        waiting=tuple(f"{w.object}: {w.message or w.reason}" for w in status.waiting),
+        volumes=tuple(sorted(volumes, key=lambda volume: volume.id)),
     )
 
 

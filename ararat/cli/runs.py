@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Resource[Any, Any]")
 
-_CODES = {"Completed": session.OK, "PartiallyFailed": session.PARTIAL}
+_CODES = {
+    "Completed": session.OK,
+    "PartiallyFailed": session.PARTIAL,
+    "Passed": session.OK,
+    "Inconclusive": session.PARTIAL,
+}
 
 
 def selection(
@@ -53,7 +58,7 @@ def print_only(resource: Resource[Any, Any], form: Output) -> None:
 
 
 def exit_code(phase: str) -> int:
-    """0 Completed, 3 PartiallyFailed, 1 everything else."""
+    """0 Completed or Passed, 3 PartiallyFailed or Inconclusive, 1 everything else."""
     return _CODES.get(phase, session.FAILED)
 
 

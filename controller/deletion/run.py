@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from ararat import layout
-from ararat.api import Backup, DeleteBackupRequest, Restore
+from ararat.api import Backup, BackupVerification, DeleteBackupRequest, Restore
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
 from ararat.api.deletion import DeletionCause
@@ -178,6 +178,8 @@ class Deletion:
             ]
         )
         if not active:
+            if begun:
+                await self._no_verifications()
             return
         if begun:
             raise Waits(f"waits for restore {active[0]}", reason="BackupBeingRestored")
@@ -185,6 +187,15 @@ class Deletion:
             f"backup {self.name} is being restored by {', '.join(active)}: delete it afterwards",
             reason="BackupBeingRestored",
         )
+
+    async def _no_verifications(self) -> None:
+        """They end by themselves when the backup says Deleting."""
+        kind = resource_of(BackupVerification)
+        async for raw in self.context.api.list(kind, namespace=self.context.namespace):
+            phase = (raw.get("status") or {}).get("phase")
+            if raw["spec"].get("backup") == self.name and phase == "InProgress":
+                name = raw["metadata"]["name"]
+                raise Waits(f"waits for verification {name} to let go", reason="BackupBeingRead")
 
     async def _delete(self, backup: Backup | None, location: OpenLocation) -> None:
         store = location.store

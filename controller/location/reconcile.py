@@ -34,6 +34,7 @@ from controller.location.sync import (
     plan_sync,
     read_names,
 )
+from controller.verification.record import stored_result
 
 _UNAVAILABLE_RETRY_SECONDS = 15.0
 _TYPE = resource_of(BackupLocation)
@@ -172,7 +173,12 @@ class LocationReconciler:
         ]
         for name in plan.add:
             try:
-                await self._add(location, name, pinned=name in stored.pinned)
+                await self._add(
+                    location,
+                    name,
+                    pinned=name in stored.pinned,
+                    verified=name in stored.verified,
+                )
             except (Damaged, NotFound, InvalidSpec) as exc:
                 problems.append(f"backup {name}: {exc.message}")
         for backup in plan.remove:
@@ -196,7 +202,9 @@ class LocationReconciler:
         )
         await send_request(self._context, spec)
 
-    async def _add(self, location: OpenLocation, name: str, *, pinned: bool) -> None:
+    async def _add(
+        self, location: OpenLocation, name: str, *, pinned: bool, verified: bool
+    ) -> None:
         data = await location.store.get(layout.backup_manifest(name))
         manifest = decode_manifest(data, *location.manifest_keys)
         if manifest.backup != name:
@@ -212,6 +220,9 @@ class LocationReconciler:
             created = await self._context.api.get(_BACKUPS, name, namespace=self._context.namespace)
             if not awaits_status(Backup.parse(created)):
                 return  # the informer is a moment behind; the next round sees it
+        if verified:
+            result = await stored_result(location, name)
+            status = status.model_copy(update={"verification": result})
         await patch_status(self._context.api, _BACKUPS, created, status.to_dict())
         log.info("backup found in location", backup=name, location=location.name)
 

@@ -38,6 +38,8 @@ class Stored:
     pinned: frozenset[str]
     #: Backups whose deletion has begun and not ended.
     deleting: frozenset[str]
+    #: Those beside which the result of a verification stands.
+    verified: frozenset[str] = frozenset()
 
 
 def read_names(names: Iterable[str]) -> Stored:
@@ -52,6 +54,7 @@ def read_names(names: Iterable[str]) -> Stored:
         backups=frozenset(backups),
         pinned=frozenset(b for b in backups if "pinned.json" in files[b]),
         deleting=frozenset(deleting),
+        verified=frozenset(b for b in backups if "verification.json" in files[b]),
     )
 
 

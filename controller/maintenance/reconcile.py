@@ -170,6 +170,11 @@ class _Look:
                 same = (raw["spec"].get("repository") or {}).get("directory") == self.directory
                 if same and phase not in _ENDED:
                     found.append(str(raw["metadata"]["name"]))
+        if self.repository.spec.kind is RepositoryKind.OBJECTS:  # the controller reads it itself
+            for raw in self.context.verifications.items():
+                status = raw.get("status") or {}
+                if status.get("phase") == "InProgress" and status.get("objects") is None:
+                    found.append(str(raw["metadata"]["name"]))
         return sorted(found)[:20]
 
     def _waiting(self) -> list[str]:

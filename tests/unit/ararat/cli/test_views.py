@@ -50,9 +50,11 @@ def manifest(volumes: list[dict[str, Any]]) -> Manifest:
 def test_backup_table():
     text = backup_view.table([finished_backup(), backup("new")], NOW)
     assert text.splitlines() == [
-        "NAME       PHASE       VOLUMES       SIZE        NEW        TOOK     AGE   LOCATION",
-        "mybackup   Completed   2 backed up   212.0 MiB   15.2 MiB   1m 12s   2m    default",
-        "new        New         -             -           -          -        2m    -",
+        "NAME       PHASE       VOLUMES       SIZE        NEW        TOOK     AGE   VERIFIED   "
+        "LOCATION",
+        "mybackup   Completed   2 backed up   212.0 MiB   15.2 MiB   1m 12s   2m    -          "
+        "default",
+        "new        New         -             -           -          -        2m    -          -",
     ]
 
 

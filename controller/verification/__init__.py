@@ -1,0 +1,1 @@
+"""Verification: everything of a backup is restored into scratch volumes and read."""
