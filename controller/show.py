@@ -142,7 +142,7 @@ async def _location_of(config: Config, api: KubeApi, what: str, name: str) -> st
     backup_name = name
     if what == "restore-log":
         raw = await api.get(resource_of(Restore), name, namespace=config.namespace)
-        backup_name = Restore.parse(raw).spec.backup
+        backup_name = Restore.parse(raw).backup
     raw = await api.get(resource_of(Backup), backup_name, namespace=config.namespace)
     backup = Backup.parse(raw)
     location = backup.status.location or backup.spec.location

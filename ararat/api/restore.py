@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .backup import Failure, Selection
 from .base import Model, Resource, Status
@@ -100,7 +100,12 @@ class Release(Model):
 
 
 class RestoreSpec(Selection):
-    backup: str = Field(min_length=1, description="Backup to restore.")
+    backup: str = Field(default="", description="Backup to restore; this or `schedule`.")
+    schedule: str = Field(
+        default="",
+        description="Restore the newest Completed backup of this schedule; `status.backup` says "
+        "which one that was when the restore began.",
+    )
     namespace_mapping: dict[str, str] = Field(
         default={}, description="Old namespace to new namespace."
     )
@@ -128,6 +133,12 @@ class RestoreSpec(Selection):
         description="Volumes that are not waited for any more: `ararat restore release`.",
     )
     cancel: bool = Field(default=False, description="Ends the restore; pods stay blocked.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.backup) == bool(self.schedule):
+            raise ValueError("say what to restore: either 'backup' or 'schedule'")
+        return self
 
 
 class RestorePhase(StrEnum):
@@ -168,6 +179,7 @@ class VolumeCounts(Model):
 
 class RestoreStatus(Status):
     phase: RestorePhase = Field(default=RestorePhase.NEW, description="Where the restore stands.")
+    backup: str = Field(default="", description="Backup that is restored.")
     start_time: datetime | None = Field(default=None, description="When work began.")
     completion_time: datetime | None = Field(default=None, description="When it ended.")
     plan: str = Field(default="", description="ConfigMap beside the restore that holds its plan.")
@@ -192,10 +204,15 @@ class Restore(Resource[RestoreSpec, RestoreStatus]):
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[tuple[str, str, str, int], ...]] = (
         ("Phase", "string", ".status.phase", 0),
-        ("Backup", "string", ".spec.backup", 0),
+        ("Backup", "string", ".status.backup", 0),
         ("Objects", "string", ".status.objects.text", 0),
         ("Volumes", "string", ".status.volumes.text", 0),
         ("Progress", "string", ".status.progress.text", 0),
         ("Completed", "date", ".status.completionTime", 0),
         ("Message", "string", ".status.message", 0),
     )
+
+    @property
+    def backup(self) -> str:
+        """Name of the backup that is restored; empty while its schedule's is not chosen yet."""
+        return self.status.backup or self.spec.backup

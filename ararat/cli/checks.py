@@ -16,6 +16,7 @@ from ararat.cli.settings import Settings
 from ararat.errors import AccessDenied, InvalidSpec, NotFound
 from ararat.kube import KubeApi
 from ararat.kube.resources import NAMESPACES
+from ararat.newest import newest_completed
 
 
 async def writable_location(api: KubeApi, settings: Settings, name: str | None) -> BackupLocation:
@@ -53,6 +54,14 @@ async def restorable_backup(api: KubeApi, settings: Settings, name: str) -> Back
     location = choose_location(await _locations(api, settings), where)
     check_available(location, flags=settings.flags)
     return backup
+
+
+async def newest_of(api: KubeApi, settings: Settings, schedule: str) -> str:
+    """The backup that a restore from a schedule takes. Raises InvalidSpec: there is none."""
+    locations = await _locations(api, settings)
+    read_only = {location.name for location in locations if location.read_only}
+    backups = parsed(Backup, await all_of(api, settings, Backup))
+    return newest_completed(backups, schedule, ours=lambda name: name not in read_only).name
 
 
 async def matching_namespaces(

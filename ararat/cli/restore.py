@@ -61,7 +61,15 @@ def create(
     *,
     from_backup: Annotated[
         str, typer.Option("--from-backup", help="Backup to restore.", metavar="BACKUP")
-    ],
+    ] = "",
+    from_schedule: Annotated[
+        str,
+        typer.Option(
+            "--from-schedule",
+            help="Restore the newest Completed backup of this schedule.",
+            metavar="SCHEDULE",
+        ),
+    ] = "",
     include_namespaces: options.IncludeNamespaces = None,
     exclude_namespaces: options.ExcludeNamespaces = None,
     include_resources: options.IncludeResources = None,
@@ -199,6 +207,7 @@ def create(
     \b
       ararat restore create --from-backup mybackup --wait
       ararat restore create myrestore --from-backup mybackup -w
+      ararat restore create --from-schedule nightly --wait    # its newest Completed backup
 
     \b
     Beside the original, on other disks:
@@ -225,7 +234,7 @@ def create(
     from ararat.api.restore import RestoreSpec, RestoreStatus, RestoreVolumes
     from ararat.cli.follow import RESTORE
 
-    parse.object_name(from_backup, kind="backup")
+    source = _source(from_backup, from_schedule)
     in_place = volumes is VolumesMode.IN_PLACE
     if not in_place and (include or path or delete_extra):
         raise typer.BadParameter(
@@ -234,7 +243,7 @@ def create(
         )
     if in_place and dry_run:
         raise typer.BadParameter("--dry-run plans objects; a restore in place restores none")
-    name = name or parse.derived_restore_name(from_backup, utcnow(), dry_run=dry_run)
+    name = name or parse.derived_restore_name(source, utcnow(), dry_run=dry_run)
     spec = RestoreSpec(
         **runs.selection(
             include_namespaces=include_namespaces,
@@ -246,6 +255,7 @@ def create(
         ),
         or_label_selectors=parse.selectors(or_selector, beside=selector),
         backup=from_backup,
+        schedule=from_schedule,
         namespace_mapping=parse.namespace_mapping(namespace_mappings or ()),
         storage_class_mapping=parse.mapping(
             storage_class_mappings or (), option="--storage-class-mappings"
@@ -385,6 +395,15 @@ def retry(settings: Settings, name: Name) -> None:
     runs.retry(settings, name)
 
 
+def _source(from_backup: str, from_schedule: str) -> str:
+    """The name of what is restored, which is one or the other."""
+    if bool(from_backup) == bool(from_schedule):
+        raise typer.BadParameter("say what to restore: --from-backup, or --from-schedule")
+    if from_schedule:
+        return parse.object_name(from_schedule, kind="schedule")
+    return parse.object_name(from_backup, kind="backup")
+
+
 _MODES = {"new-pod": "NewPod", "in-place": "InPlace", "none": "None"}
 
 
@@ -394,7 +413,10 @@ def _ask_in_place(restore: Restore, *, yes: bool) -> None:
     wanted = restore.spec.volumes
     where = ", ".join(wanted.include) or "every claim that the backup has data for"
     what = ", ".join(wanted.paths) or "everything"
-    about = f"{what} in {where} becomes what it was in backup {restore.spec.backup}, while pods run"
+    source = f"backup {restore.spec.backup}"
+    if restore.spec.schedule:
+        source = f"the newest Completed backup of schedule {restore.spec.schedule}"
+    about = f"{what} in {where} becomes what it was in {source}, while pods run"
     if wanted.delete_extra:
         about += "; what the backup does not have there is REMOVED"
     confirm("Write into it?", yes=yes, about=about)
@@ -468,7 +490,10 @@ def release(
 async def _check(api: KubeApi, settings: Settings, restore: Restore) -> None:
     from ararat.cli import checks
 
-    await checks.restorable_backup(api, settings, restore.spec.backup)
+    name = restore.spec.backup
+    if restore.spec.schedule:
+        name = await checks.newest_of(api, settings, restore.spec.schedule)
+    await checks.restorable_backup(api, settings, name)
 
 
 def _summary(obj: KubeObject, settings: Settings) -> str:

@@ -24,7 +24,7 @@ def table(restores: Iterable[Restore], now: datetime) -> str:
             (
                 restore.name,
                 str(status.phase),
-                restore.spec.backup,
+                restore.backup or f"(schedule {restore.spec.schedule})",
                 status.objects.text,
                 status.volumes.text,
                 render.took(status.start_time, ended) or ("" if ended else status.progress.text),
@@ -44,7 +44,8 @@ def describe(
             ("Name", restore.name),
             ("Phase", str(status.phase)),
             ("Message", status.message),
-            ("Backup", spec.backup),
+            ("Backup", restore.backup),
+            ("Of schedule", spec.schedule or None),
             ("Started", render.moment(status.start_time, now)),
             ("Ended", render.moment(status.completion_time, now)),
             ("Took", render.took(status.start_time, status.completion_time)),

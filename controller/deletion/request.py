@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -62,8 +63,14 @@ def active_restores(context: Context, backup: str) -> list[str]:
     return sorted(
         str(raw["metadata"]["name"])
         for raw in context.restores.items()
-        if raw["spec"].get("backup") == backup and not restore_ended(raw)
+        if restored_backup(raw) == backup and not restore_ended(raw)
     )
+
+
+def restored_backup(raw: dict[str, Any]) -> str | None:
+    """The backup of a Restore; none while its schedule's is not chosen yet."""
+    name = (raw.get("status") or {}).get("backup") or raw["spec"].get("backup")
+    return str(name) if name else None
 
 
 def restore_ended(raw: dict[str, object]) -> bool:

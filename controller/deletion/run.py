@@ -25,7 +25,7 @@ from ararat.kube.status import patch_status
 from controller.context import Context
 from controller.deletion import repository
 from controller.deletion.manifests import ManifestReader, Promise, Promises, read_promise
-from controller.deletion.request import REQUESTS, restore_ended
+from controller.deletion.request import REQUESTS, restore_ended, restored_backup
 from controller.deletion.snapshots import check_promised, forget, listed
 from controller.location.open import OpenLocation
 
@@ -174,7 +174,7 @@ class Deletion:
             [
                 str(raw["metadata"]["name"])
                 async for raw in found
-                if raw["spec"].get("backup") == self.name and not restore_ended(raw)
+                if restored_backup(raw) == self.name and not restore_ended(raw)
             ]
         )
         if not active:

@@ -18,6 +18,7 @@ from ararat.kube.resources import of as resource_of
 from controller.backup.begin import location_name
 from controller.location.open import OpenLocation
 
+from .chosen import choose_backup
 from .data import BackupData, index
 from .existing import Existing, read_existing
 from .modifiers import InvalidModifiers, Modifiers, read, resolve
@@ -37,10 +38,12 @@ async def load(look: Look) -> OpenLocation:
     """Location and manifest into memory, if they are not there. Raises AraratError."""
     memory, spec = look.memory, look.restore.spec
     if memory.manifest is None:
+        await choose_backup(look)
+        name = look.restore.backup
         memory.location = await _find_location(look)
         location = await look.context.location(memory.location)
-        manifest = await read_manifest(location, spec.backup)
-        _require_restorable(spec.backup, manifest.phase.value, ok=manifest.phase.restorable)
+        manifest = await read_manifest(location, name)
+        _require_restorable(name, manifest.phase.value, ok=manifest.phase.restorable)
         namespaces = resolve_namespaces(
             spec, manifest.backup, sorted(manifest.namespaces), own_namespaces=look.own_namespaces
         )
@@ -125,7 +128,7 @@ def terminating(existing: Existing) -> str | None:
 
 
 async def _find_location(look: Look) -> str:
-    context, name = look.context, look.restore.spec.backup
+    context, name = look.context, look.restore.backup
     try:
         raw = await context.api.get(resource_of(Backup), name, namespace=context.namespace)
     except NotFound as exc:

@@ -33,7 +33,7 @@ async def dry_run(look: Look, location: OpenLocation) -> None:
     blocked = terminating(existing)
     if blocked:
         warnings.insert(0, f"the restore would wait: {blocked}")
-    document = made.document(backup=look.restore.spec.backup, dry_run=True)
+    document = made.document(backup=look.restore.backup, dry_run=True)
     name = await plan_record.write(look, document.model_copy(update={"warnings": warnings}))
     counts = _counts(made)
     await look.end(

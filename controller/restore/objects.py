@@ -66,7 +66,7 @@ async def _conclude(
     failures = unique([*plan.failures, *_failures(tally)])
     warnings = [*plan.warnings, *tally.warnings, *_warnings(tally)]
     memory.failures, memory.warnings = failures, warnings
-    document = plan.document(backup=look.restore.spec.backup)
+    document = plan.document(backup=look.restore.backup)
     if finished:
         document = plan_record.with_results(document, tally.results)
     memory.record = {"plan": document.to_dict()}

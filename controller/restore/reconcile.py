@@ -174,7 +174,7 @@ class RestoreReconciler:
                 "conditions": [condition.to_dict() for condition in conditions],
             }
         )
-        look.log.info("restore started", backup=look.restore.spec.backup, location=location.name)
+        look.log.info("restore started", backup=look.restore.backup, location=location.name)
         return None
 
     async def _volumes(self, look: Look, location: OpenLocation) -> float | None:

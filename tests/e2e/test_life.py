@@ -61,7 +61,11 @@ def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., W
     )
 
     delete_namespace(tools, app.namespace)
-    tools.ararat("restore", "create", f"{kept}-back", "--from-backup", kept, "--wait")
+    back = f"{kept}-back"
+    tools.ararat("restore", "create", back, "--from-schedule", name, "--wait")
+    restore = tools.get("restores.ararat.dev", back, namespace=tools.namespace)
+    assert restore is not None
+    assert restore["status"]["backup"] == kept
     app.wait_until_running()
     app.prove_equal(before)
     tools.ararat("schedule", "delete", name, "--yes")

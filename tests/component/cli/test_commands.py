@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -168,6 +169,21 @@ def test_restore_create(cluster: Cluster) -> None:
     assert cluster.get("restores", name)["spec"]["namespaceMapping"] == {"wp": "wp-copy"}
     assert name in ok(cluster.ararat("restore", "get"))
     assert "Namespaces mapped:  wp to wp-copy" in ok(cluster.ararat("restore", "describe", name))
+
+
+def test_restore_from_a_schedule(cluster: Cluster) -> None:
+    cluster.location()
+    create = ("restore", "create", "r", "--from-schedule", "nightly")
+    assert "schedule 'nightly' has no Completed backup" in error(cluster.ararat(*create))
+    cluster.create("backups", "n1", {"schedule": "nightly"})
+    cluster.status("backups", "n1", phase="Completed", location="default")
+    ok(cluster.ararat(*create))
+    assert cluster.get("restores", "r")["spec"]["schedule"] == "nightly"
+    assert "(schedule nightly)" in ok(cluster.ararat("restore", "get"))
+    cluster.status("restores", "r", backup="n1")
+    described = ok(cluster.ararat("restore", "describe", "r"))
+    assert re.search(r"^Backup: +n1$", described, flags=re.MULTILINE)
+    assert re.search(r"^Of schedule: +nightly$", described, flags=re.MULTILINE)
 
 
 def test_what_a_restore_is_refused_for(cluster: Cluster) -> None:

@@ -95,6 +95,10 @@ def test_the_arks_own_spellings(capsys):
     assert prefix == "mybackup"
     assert len(stamp) == 14
     assert stamp.isdigit()
+    document = dry_run(capsys, "restore", "create", "--from-schedule", "nightly")
+    assert document["spec"]["schedule"] == "nightly"
+    assert "backup" not in document["spec"] or not document["spec"]["backup"]
+    assert document["metadata"]["name"].startswith("nightly-")
 
 
 def test_backup_flags(capsys):
@@ -266,7 +270,9 @@ def test_dry_run_prints_json_where_wanted(capsys, monkeypatch):
         ("backup get -o wide", "'wide'"),
         ("backup logs b -o yaml", "a log is printed as lines"),
         ("bakup get", "Did you mean 'backup'?"),
-        ("restore create", "Missing option '--from-backup'"),
+        ("restore create", "--from-backup, or --from-schedule"),
+        ("restore create --from-backup b --from-schedule s", "--from-backup, or --from-schedule"),
+        ("restore create --from-schedule S", "'S' cannot be the name of a schedule"),
         ("restore create R --from-backup b", "'R' cannot be the name of a restore"),
         ("restore create --from-backup B", "'B' cannot be the name of a backup"),
         ("restore create --from-backup b --namespace-mappings wp", "takes OLD:NEW, not 'wp'"),
