@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 venv: $(STAMP) ## The Python environment, with every pinned dependency.
 
 .PHONY: toolchain
-toolchain: ## restic, Azurite, helm, kubectl, Kubernetes, in the cache.
+toolchain: ## restic, Azurite, helm, kubectl, Prometheus, Kubernetes, in the cache.
 	@$(PYTHON) -m tests.cluster.toolchain all
 
 .PHONY: demo

@@ -44,6 +44,7 @@ class LocationMismatch(InvalidSpec):
 class OpenLocation:
     store: BlobStore
     file: LocationFile
+    spec: BackupLocationSpec
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Locations:
         connection.users += 1
         try:
             file = await self._prove(connection, reference)
-            yield OpenLocation(store=connection.store, file=file)
+            yield OpenLocation(store=connection.store, file=file, spec=connection.spec)
         finally:
             connection.users -= 1
             if connection.retired and connection.users == 0:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,10 +19,10 @@ from pathlib import Path
 
 import structlog
 
-from ararat import layout
+from ararat import layout, reserve
 from ararat.api.repository import MaintenanceAction
 from ararat.blob.store import BlobStore
-from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound, OutOfSpace
+from ararat.errors import AraratError, Damaged, InvalidSpec, NotFound
 from ararat.human import size
 from ararat.kube import connect
 from ararat.kube.api import KubeApi
@@ -39,7 +38,6 @@ from .locations import Locations
 
 #: Parts in which the data is read, one a day.
 PARTS = 30
-_RESERVE_BYTES = 32 << 20
 _TERMINATION_LOG = "/dev/termination-log"
 log = structlog.get_logger("maintain")
 
@@ -87,10 +85,10 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
                 container_start="",
                 job=f"maintenance-{task.action.value.lower()}",
             )
+            if task.at_once:  # before anything is written: the store's clock is a file, too
+                await reserve.give_up(store, pieces=reserve.PIECES)
             await _remove_dead_locks(store, reference.directory, task.ended_pods)
             drops = await _drops(store, task)
-            if task.at_once:
-                await store.delete(layout.reserve())
             before = await _data(store, reference.directory)
             async with open_repository(
                 store=store,
@@ -106,13 +104,14 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
                 if task.action is MaintenanceAction.PRUNE:
                     message = await _prune(restic, task, promised)
                     await store.put(layout.dropped(reference.directory), drops.encode())
-                    if task.keep_reserve:
-                        await _keep_reserve(store)
                 else:
                     message = await _check(restic, task)
                     drops.kept = drops.known
                 used = (await restic.repository_stats()).total_size
             after = await _data(store, reference.directory)
+            if task.keep_reserve:
+                free = await asyncio.to_thread(reserve.free_bytes, location.spec)
+                await reserve.keep(store, free=free)
     finally:
         await locations.close()
     removed = sum(before.get(pack, 0) for pack in drops.removed)
@@ -177,12 +176,6 @@ async def _drops(store: BlobStore, task: MaintenanceTask) -> Drops:
     with contextlib.suppress(NotFound):
         drops.known = decode(await store.get(layout.dropped(task.repository.directory)))
     return drops
-
-
-async def _keep_reserve(store: BlobStore) -> None:
-    """Best effort: it is for the day when nothing else fits."""
-    with contextlib.suppress(Conflict, OutOfSpace):
-        await store.put(layout.reserve(), os.urandom(_RESERVE_BYTES), create_only=True)
 
 
 async def _data(store: BlobStore, directory: str) -> dict[str, int]:

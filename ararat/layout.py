@@ -24,6 +24,8 @@ LOCATION_KEYS = "location-keys.json"
 BACKUPS = "backups"
 RESTORES = "restores"
 REPOSITORIES = "repositories"
+#: Files that are given up when the file system is full: this and a number.
+RESERVE = "maintenance/reserve-"
 _RANDOM_BYTES = 8
 
 
@@ -117,11 +119,6 @@ def maintenance(directory: str) -> str:
 def dropped(directory: str) -> str:
     """Packs that were pruned and wait to be removed."""
     return f"{maintenance(directory)}/dropped.json"
-
-
-def reserve() -> str:
-    """Room on a file system that is given up when the rest is full."""
-    return "maintenance/reserve"
 
 
 def is_data(name: str) -> bool:

@@ -406,7 +406,9 @@ async def run(config: Config) -> None:
 
         async def body() -> None:
             context = make_context(config, api, cluster_uid=cluster_uid, version=version)
-            metrics = CoverageMetrics(per_claim=config.metrics_per_claim)
+            metrics = CoverageMetrics(
+                per_claim=config.metrics_per_claim, clock=lambda: context.now().timestamp()
+            )
             try:
                 with exported(ObjectsCollector(context)):
                     async with asyncio.TaskGroup() as tasks:

@@ -19,9 +19,12 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from ararat.api import Backup, BackupLocation, Repository, Resource, Restore, Schedule
+from ararat.api.base import ConditionStatus
 from ararat.api.repository import Maintenance, RepositoryPhase
 from controller.context import Context
 from controller.maintenance.planner import overdue
+from controller.restore.gated import read_pods
+from controller.restore.run import PROGRESSING
 
 T = TypeVar("T", bound=Resource[Any, Any])
 
@@ -36,7 +39,9 @@ class ObjectsCollector(Collector):
         yield from _backups(_parsed(Backup, context.backups.items()))
         yield from _schedules(_parsed(Schedule, context.schedules.items()))
         yield from self._repositories()
-        yield from _restores(_parsed(Restore, context.restores.items()), context.now())
+        restores = _parsed(Restore, context.restores.items())
+        yield from _restores(restores, context.now())
+        yield _held(restores, context.gated_pods.items())
 
     def _repositories(self) -> Iterator[Metric]:
         context = self._context
@@ -153,14 +158,37 @@ def _schedules(found: Iterable[Schedule]) -> Iterator[Metric]:
 def _restores(found: Iterable[Restore], now: datetime) -> Iterator[Metric]:
     waiting = _gauge(
         "ararat_restore_waiting_seconds",
-        "How long a restore that has not ended has held pods, or waited for something.",
+        "How long a restore that has not ended has waited for something, without a break.",
         "restore",
     )
     for restore in found:
         status = restore.status
-        if not status.phase.terminal and status.start_time is not None and status.waiting:
-            waiting.add_metric([restore.name], (now - status.start_time).total_seconds())
+        since = next(
+            (
+                c.last_transition_time
+                for c in status.conditions
+                if c.type == PROGRESSING and c.status is ConditionStatus.FALSE
+            ),
+            status.start_time,
+        )
+        if not status.phase.terminal and since is not None and status.waiting:
+            waiting.add_metric([restore.name], (now - since).total_seconds())
     yield waiting
+
+
+def _held(restores: Iterable[Restore], pods: Iterable[dict[str, Any]]) -> Metric:
+    """Pods that gates hold, by restore: those of one that has ended start no more by themselves."""
+    family = GaugeMetricFamily(
+        "ararat_restore_held_pods",
+        "Pods that wait behind the gate of a restore.",
+        labels=["restore", "ended"],
+    )
+    found = list(pods)
+    for restore in restores:
+        count = sum(pod.held for pod in read_pods(found, restore.uid))
+        if count:
+            family.add_metric([restore.name, str(restore.status.phase.terminal).lower()], count)
+    return family
 
 
 def _gauge(name: str, text: str, label: str) -> GaugeMetricFamily:

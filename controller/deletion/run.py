@@ -14,12 +14,12 @@ from typing import Any
 
 import structlog
 
-from ararat import layout
+from ararat import layout, reserve
 from ararat.api import Backup, BackupVerification, DeleteBackupRequest, Restore
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
 from ararat.api.deletion import DeletionCause
-from ararat.errors import AraratError, Conflict, Damaged, NotFound, Retryable
+from ararat.errors import AraratError, Conflict, Damaged, NotFound, OutOfSpace, Retryable
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from controller.context import Context
@@ -59,7 +59,7 @@ class Deletion:
         return self.request.spec.backup
 
     async def run(self) -> None:
-        """Raises Refused (nothing was touched), Waits, Damaged, Retryable."""
+        """Raises Refused (nothing was touched), Waits, Damaged, OutOfSpace, Retryable."""
         found = await self._backup()
         place = self.request.status.location
         place = place or (found.status.location if found else self.request.spec.location)
@@ -89,12 +89,21 @@ class Deletion:
                 f"location {place} is ReadOnly here: delete the backup in the cluster that owns it",
                 reason="LocationReadOnly",
             )
-        if not begun:
-            await self._check_clock(location)
-            await self._begin(found, location)
-        elif found is not None:
-            await self._no_restores(begun=True)
-        await self._delete(found, location)
+        try:
+            if not begun:
+                await self._check_clock(location)
+                await self._begin(found, location)
+            elif found is not None:
+                await self._no_restores(begun=True)
+            await self._delete(found, location)
+        except OutOfSpace:
+            # A deletion writes before it removes: that is what the reserve is for.
+            if not await reserve.give_up(location.store, pieces=1):
+                raise
+            log.warning(
+                "a piece of the reserve is given up", backup=self.name, location=location.name
+            )
+            await self.run()
 
     async def _check_clock(self, location: OpenLocation) -> None:
         """A clock that is years ahead must not make every backup look old enough to go."""

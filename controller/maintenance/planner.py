@@ -19,6 +19,8 @@ _FIRST_RETRY = timedelta(minutes=30)
 _LONGEST_RETRY = timedelta(hours=24)
 #: A repository that was just pruned is not pruned again for what is unused.
 _LEAST_BETWEEN = timedelta(hours=24)
+#: What a store says that takes no more. (``DiskFull`` is a node's own disk.)
+_STORE_FULL = "StoreFull"
 #: The store's clock, which drops are measured by, may be behind ours.
 _LEAST_BETWEEN_SWEEPS = timedelta(hours=1)
 
@@ -77,6 +79,8 @@ class Situation:
     deleting: bool = False
     #: Maintenance jobs of other repositories.
     others: int = 0
+    #: Nothing more fits into its location.
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,13 @@ def _due(situation: Situation, plan: Plan, now: datetime) -> Run | None:
         pause = min(_FIRST_RETRY * 2 ** min(max(state.failures - 1, 0), 10), _LONGEST_RETRY)
         if now - last.completion_time < pause:
             return None
-        if last.reason == "OutOfSpace":
-            # Nothing can be written any more: free what needs no writing, and at once.
-            return Run(MaintenanceAction.PRUNE, max_repack_size="0", at_once=True)
     damaged = situation.phase is RepositoryPhase.DAMAGED
     if not damaged:  # a damaged one is checked, and nothing of it is deleted
         pruned = state.last_prune_time or situation.made
+        refused = last is not None and not last.good and last.reason == _STORE_FULL
+        if refused or (situation.full and now - pruned >= _LEAST_BETWEEN_SWEEPS):
+            # Nothing can be written any more: free what needs no writing, and at once.
+            return Run(MaintenanceAction.PRUNE, max_repack_size="0", at_once=True)
         if now - pruned >= plan.prune_every or _much_unused(state, plan, pruned, now):
             return Run(MaintenanceAction.PRUNE)
         ripe = state.dropped_since is not None and now - state.dropped_since >= _DROP_GRACE

@@ -7,6 +7,7 @@ Job gives way (prune goes on where it was), so that backups never wait for maint
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from ararat import reserve
 from ararat.api import Repository
 from ararat.api.base import ConditionStatus, with_condition
 from ararat.api.names import DIRECTORY, OWNER_UID, REPOSITORY_UID
@@ -134,6 +136,7 @@ class _Look:
                 holders=holders,
                 waiting=self._waiting(),
                 deleting=self._deleting(),
+                full=await self._full(),
                 others=sum(not finished(job) for job in self.context.maintenance_jobs.items()),
             ),
             self.plan,
@@ -190,6 +193,10 @@ class _Look:
             if spec.kind is RepositoryKind.OBJECTS or not sure or (spec.namespace in named):
                 found.append(str(raw["metadata"]["name"]))
         return sorted(found)
+
+    async def _full(self) -> bool:
+        free = await asyncio.to_thread(reserve.free_bytes, self.location.resource.spec)
+        return free is not None and free < reserve.FULL
 
     def _deleting(self) -> bool:
         phases = [(raw.get("status") or {}).get("phase") for raw in self.context.deletions.items()]

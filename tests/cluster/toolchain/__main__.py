@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.cluster.toolchain import azurite, kubectl, kubernetes, restic, system
+from tests.cluster.toolchain import azurite, kubectl, kubernetes, prometheus, restic, system
 from tests.cluster.toolchain.errors import ToolchainError
 
 
@@ -26,6 +26,7 @@ _ITEMS: dict[str, Callable[[], str]] = {
     "restic": lambda: str(restic.ensure()),
     "azurite": lambda: str(azurite.ensure()),
     "kubectl": _kubectl,
+    "prometheus": lambda: str(prometheus.ensure().prometheus),
     "kubernetes": lambda: str(kubernetes.ensure()),
 }
 

@@ -39,6 +39,10 @@ KUBECTL_RECIPE: Final = 1
 HELM_MINIMUM: Final = (3, 14)
 KUBECTL_MINIMUM: Final = (1, 28)
 
+# Prometheus 2.42, with promtool: alerts are tried with it, and the dashboard's queries.
+PROMETHEUS_SUITE: Final = "bookworm"
+PROMETHEUS_RECIPE: Final = 1
+
 # Debian packages, each with one file that proves that it (or an equal) is there.
 SYSTEM_PACKAGES: Final = {
     "etcd-server": "etcd",

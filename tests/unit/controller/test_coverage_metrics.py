@@ -9,15 +9,15 @@ from ararat.api.nodejob import ClaimReference
 from controller.coverage_metrics import CoverageMetrics
 
 
-def manifest(uid: str, hour: int, **claims: Coverage) -> Manifest:
+def manifest(uid: str, hour: int, *, schedule: str = "", **claims: Coverage) -> Manifest:
     return Manifest(
         backup=uid,
         backup_uid=uid,
         cluster_uid="cl",
         location_id="l1",
-        spec=BackupSpec(),
+        spec=BackupSpec(schedule=schedule or None),
         phase=BackupPhase.COMPLETED,
-        start_time=datetime(2026, 1, 1, tzinfo=UTC),
+        start_time=datetime(2026, 1, 1, hour, tzinfo=UTC),
         completion_time=datetime(2026, 1, 1, hour, tzinfo=UTC),
         objects=ObjectsResult(),
         volumes=[
@@ -74,3 +74,36 @@ def test_without_the_option_there_is_no_metric_for_a_claim() -> None:
         "claims_never_backed_up",
         "claims_oldest_good_backup_seconds",
     }
+
+
+def test_a_claim_is_overdue_when_its_schedule_runs_and_does_not_read_it() -> None:
+    """Every two hours; at 12:00 a good copy must have begun at 9:00 or later."""
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
+    metrics = CoverageMetrics(per_claim=False, clock=lambda: noon)
+    ledger = metrics.ledger
+    names = ("good", "late", "other", "partly", "new", "unasked")
+    ledger.claims = frozenset(("wp", name) for name in names)
+    ledger.intervals = {"often": 7200.0, "idle": 7200.0}
+    good, bad, partly = Coverage.BACKED_UP, Coverage.FAILED, Coverage.INCOMPLETE
+    ledger.add(
+        manifest(
+            "u3",
+            11,
+            schedule="often",
+            good=good,
+            late=bad,
+            other=bad,
+            partly=partly,
+            new=bad,
+            gone=bad,
+            unasked=Coverage.UNPROTECTED,
+        )
+    )
+    ledger.add(manifest("u1", 8, schedule="often", good=good, late=good, partly=good))
+    ledger.add(manifest("hand", 9, other=good))  # any backup protects it
+    ledger.add(manifest("i1", 8, schedule="idle", good=bad))  # the schedule itself is overdue
+    ledger.add(manifest("r1", 11, schedule="rests", late=bad))  # paused: no interval is known
+    found = {key[1:] for key in numbers(metrics) if key[0] == "claim_overdue"}
+    assert found == {("often", "wp", name) for name in ("late", "partly", "new")}
+    ledger.add(manifest("u4", 12, schedule="often", late=good, partly=good, new=good))
+    assert not [key for key in numbers(metrics) if key[0] == "claim_overdue"]

@@ -107,9 +107,18 @@ def test_failures_are_tried_again_later_and_later():
         assert decide(one, PLAN, now=now + pause * HOUR).run is not None
 
 
+EMERGENCY = Run(MaintenanceAction.PRUNE, max_repack_size="0", at_once=True)
+
+
 def test_a_full_store_is_freed_without_writing():
-    found = decide(failed("OutOfSpace", MADE), PLAN, now=MADE + HOUR).run
-    assert found == Run(MaintenanceAction.PRUNE, max_repack_size="0", at_once=True)
+    assert decide(failed("StoreFull", MADE), PLAN, now=MADE + HOUR).run == EMERGENCY
+    # A node's own disk that is full is no reason to remove packs before their time.
+    assert decide(failed("DiskFull", MADE), PLAN, now=MADE + HOUR).run is None
+    full = replace(situation(last_prune_time=MADE), full=True)
+    assert decide(full, PLAN, now=MADE + timedelta(minutes=59)).run is None
+    assert decide(full, PLAN, now=MADE + HOUR).run == EMERGENCY
+    damaged = replace(full, phase=RepositoryPhase.DAMAGED)
+    assert decide(damaged, PLAN, now=MADE + HOUR).run is None
 
 
 def test_overdue():

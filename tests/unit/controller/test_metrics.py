@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.maintenance.planner import Plan
 from controller.metrics import ObjectsCollector, exported
+from controller.restore.gate import GateSettings, add_gate
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
 
@@ -23,8 +24,19 @@ class Cache:
 
 
 def raw(name: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name, "creationTimestamp": "2026-05-01T00:00:00Z"}
+    metadata = {"name": name, "uid": f"{name}-uid", "creationTimestamp": "2026-05-01T00:00:00Z"}
     return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def held(name: str, restore: str, *, phase: str = "Pending") -> dict[str, Any]:
+    """A pod behind the gate of a restore."""
+    pod: dict[str, Any] = {
+        "metadata": {"name": name, "namespace": "wp", "uid": name},
+        "spec": {"containers": [{"name": "app"}]},
+        "status": {"phase": phase},
+    }
+    add_gate(pod, ["data"], GateSettings("image", restore, f"{restore}-uid"))
+    return pod
 
 
 def context() -> Any:
@@ -67,7 +79,29 @@ def context() -> Any:
                     "startTime": "2026-05-09T23:00:00Z",
                     "waiting": [{"object": "o", "reason": "r"}],
                 },
-            )
+            ),
+            # It began an hour ago, and has waited for five minutes.
+            raw(
+                "slow",
+                {"backup": "b"},
+                {
+                    "phase": "InProgress",
+                    "startTime": "2026-05-09T23:00:00Z",
+                    "waiting": [{"object": "o", "reason": "r"}],
+                    "conditions": [
+                        {
+                            "type": "Progressing",
+                            "status": "False",
+                            "reason": "r",
+                            "lastTransitionTime": "2026-05-09T23:55:00Z",
+                        }
+                    ],
+                },
+            ),
+            raw("over", {"backup": "b"}, {"phase": "PartiallyFailed"}),
+        ),
+        gated_pods=Cache(
+            held("one", "over"), held("two", "over"), held("gone", "over", phase="Failed")
         ),
     )
 
@@ -92,6 +126,8 @@ def test_series():
         'ararat_repository_size_bytes{repository="main-wp"} 10.0',
         'ararat_repository_maintenance_overdue{repository="main-wp"} 0.0',
         'ararat_restore_waiting_seconds{restore="back"} 3600.0',
+        'ararat_restore_waiting_seconds{restore="slow"} 300.0',
+        'ararat_restore_held_pods{ended="true",restore="over"} 2.0',
     }
 
 

@@ -11,9 +11,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import JOBS, PODS
 from ararat.maintenance import MaintenanceResult
 from tests.component.controller.backup.world import World
+
+#: ``python -m agent``, with the stores' clock moved.
+_PROGRAM = "tests.component.controller.life.moved"
 
 
 def template(world: World, kubeconfig: str) -> Path:
@@ -63,6 +67,8 @@ class Node:
     #: Tasks, in the order in which they ran.
     ran: list[dict[str, Any]] = field(default_factory=list)
     pods: list[str] = field(default_factory=list)
+    #: How far the stores' clock is moved for what runs here.
+    moved: Callable[[], timedelta] = timedelta
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -106,11 +112,12 @@ class Node:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "agent",
+                _PROGRAM,
                 *container["args"],
                 env={
                     **os.environ,
                     **environment,
+                    "ARARAT_TEST_MOVED": str(self.moved().total_seconds()),
                     "POD_UID": pod["metadata"]["uid"],
                     "ARARAT_TERMINATION_LOG": str(message),
                 },
@@ -146,8 +153,10 @@ class Node:
 
 
 @asynccontextmanager
-async def node_of(world: World) -> AsyncIterator[Node]:
-    node = Node(world)
+async def node_of(
+    world: World, *, moved: Callable[[], timedelta] = timedelta
+) -> AsyncIterator[Node]:
+    node = Node(world, moved=moved)
     node.start.set()
     task = asyncio.create_task(node.run())
     try:

@@ -18,6 +18,7 @@ from controller.app import make_context
 from controller.deletion.manifests import ManifestReader
 from controller.deletion.run import Deletion
 from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
+from tests.component.controller.life.mortal import Life, Mortal
 from tests.component.controller.life.time_machine import (
     REQUESTS,
     Clock,
@@ -28,8 +29,6 @@ from tests.component.controller.life.time_machine import (
     repository,
     request,
 )
-
-_LOOKS = frozenset({"get", "list", "head", "read", "now", "list_directories", "close", "watch"})
 
 
 async def two_backups(world: World) -> None:
@@ -140,36 +139,10 @@ async def test_a_missing_snapshot_stops_everything(world: World) -> None:
     assert (await backups(world))["one"] == "Deleting"
 
 
-class Mortal:
-    """Passes calls on until the chosen write, which is made or not, and is the last one."""
-
-    def __init__(self, inner: Any, life: dict[str, Any], *, what: str) -> None:
-        self._inner, self._life, self._what = inner, life, what
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
-        if name in _LOOKS:
-            return method
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            life = self._life
-            if life["dead"]:
-                raise StoreUnreachable("dead")
-            life["writes"].append((self._what, name, *[a for a in args if isinstance(a, str)]))
-            if len(life["writes"]) != life["at"]:
-                return await method(*args, **kwargs)
-            life["dead"] = True
-            if life["after"]:
-                await method(*args, **kwargs)
-            raise StoreUnreachable("killed")
-
-        return call
-
-
 async def one_life(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str, *, at: int | None, after: bool
-) -> dict[str, Any]:
-    life: dict[str, Any] = {"at": at, "after": after, "dead": False, "writes": []}
+) -> Life:
+    life = Life(at=at, after=after)
 
     async def open_store(*args: Any, **kwargs: Any) -> Any:
         return Mortal(await really_open(*args, **kwargs), life, what="store")
@@ -214,23 +187,23 @@ async def test_killed_at_every_step(world: World, monkeypatch: pytest.MonkeyPatc
         return name
 
     clean = await one_life(world, monkeypatch, await begin_anew("clean"), at=None, after=False)
-    steps = len(clean["writes"])
-    assert steps > 12, clean["writes"]
+    steps = len(clean.writes)
+    assert steps > 12, clean.writes
     await all_gone(world, repo)
     for at in range(1, steps + 1):
         for after in (False, True):
             name = await begin_anew(f"{at}-{after}".lower())
             life = await one_life(world, monkeypatch, name, at=at, after=after)
-            assert life["dead"], at
+            assert life.dead, at
             offered = "backups/one/manifest.json" in world.files()
             marked = "backups/one/deleting.json" in world.files()
-            if list(snapshots(world.store_path)) != list(snapshots(saved)):
-                assert marked or not offered, life["writes"]  # nobody is offered half a backup
+            if snapshots(world.store_path) != snapshots(saved):
+                assert marked or not offered, life.writes  # nobody is offered half a backup
             await one_life(world, monkeypatch, name, at=None, after=False)
             try:
                 await all_gone(world, repo)
             except AssertionError as error:
-                error.add_note(f"killed {'after' if after else 'before'} {life['writes'][-1]}")
+                error.add_note(f"killed {'after' if after else 'before'} {life.writes[-1]}")
                 raise
 
 
