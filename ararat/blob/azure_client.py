@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
@@ -23,6 +24,7 @@ from ararat.api.location import AzureLocation
 from ararat.errors import InvalidSpec
 
 from .login import Credential, endpoint
+from .pace import shared_pace
 
 MIB = 1024 * 1024
 #: A connection that is not there after this long will not come; four attempts stay below 30 s.
@@ -36,20 +38,48 @@ READ_BUFFER = MIB // 4
 #: Larger than any body that is stored from memory, so that it is always one Put Blob.
 SINGLE_PUT = 64 * MIB
 _MAX_RETRY_AFTER = 30.0
+_THROTTLED = (429, 503)
 _PIECEWISE = 256 * 1024
 
 
 class RetryPolicy(ExponentialRetry):
-    """1, 3, 5 seconds (give or take one) between attempts, or what the service asks for."""
+    """1, 3, 5 seconds (give or take one) between attempts, or what the service asks for.
+
+    A service that asks for fewer requests is heard at its first word, not after the last attempt.
+    """
 
     def __init__(self) -> None:
         super().__init__(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1)
 
-    def increment(
-        self, settings: Any, request: Any, response: Any = None, error: Any = None
-    ) -> Any:
-        settings["retry_after"] = _seconds(response.headers.get("Retry-After")) if response else 0.0
-        return super().increment(settings, request, response, error)
+    async def send(self, request: Any) -> Any:  # type: ignore[override] # as the SDK's own is
+        """The SDK's own does not repeat a 429, and tells nobody of a 503 before the last one."""
+        settings = self.configure_retries(request)
+        below: Any = self.next
+        pause: Any = self.sleep
+        while True:
+            response: Any = None
+            error: AzureError | None = None
+            try:
+                response = await below.send(request)
+            except ClientAuthenticationError:
+                raise  # no token, no signature: not the service's word
+            except AzureError as exc:
+                error = exc
+            answer = response.http_response if response is not None else None
+            settings["retry_after"] = 0.0
+            if answer is not None:
+                settings["retry_after"] = _seconds(answer.headers.get("Retry-After"))
+                if answer.status_code in _THROTTLED:
+                    shared_pace().slow_down()
+            repeat = answer is None or _is_passing(answer.status_code)
+            if not repeat or not self.increment(
+                settings, request=request.http_request, response=answer, error=error
+            ):
+                if error is not None:
+                    raise error
+                response.http_response.location_mode = settings["mode"]
+                return response
+            await pause(settings, request.context.transport)
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
         asked = float(settings.get("retry_after", 0.0))
@@ -123,6 +153,11 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made.setblocking(False)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_SECONDS * 1000)
     return made
+
+
+def _is_passing(status: int) -> bool:
+    """Whether the same request may well be answered in a moment."""
+    return status in (408, 429) or (status >= 500 and status not in (501, 505))
 
 
 def _seconds(text: str | None) -> float:

@@ -1,106 +1,26 @@
 """What all sessions of this process share: memory, requests under way, bandwidth.
 
-Decision: the first two are plain counters with a queue, first come first served; for the third see
-``rate``. A body is not read before
-its bytes are granted, so restic waits instead of our memory growing. When the store asks for fewer
-requests the number allowed at once is halved, and grows by one again every few seconds.
-Limits: one process; the nodes of a cluster do not know of each other.
+Decision: the first two are plain counters with a queue, first come first served (``blob.pace``);
+for the third see ``rate``. A body is not read before its bytes are granted, so restic waits instead
+of our memory growing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator
+
+from ararat.blob.pace import Counter, Pace, shared_pace
 
 from .rate import Rate
-
-#: restic opens five connections by default; this is room for several jobs at full speed.
-MOST_REQUESTS = 32
-_RECOVERY_SECONDS = 5.0
-
-
-class Counter:
-    """A number of units that is lent out in order of arrival."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.used = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @contextlib.asynccontextmanager
-    async def hold(self, amount: int) -> AsyncIterator[None]:
-        """More than there is at all is granted when nobody else holds anything."""
-        await self._acquire(amount)
-        try:
-            yield
-        finally:
-            self.used -= amount
-            self.wake()
-
-    async def _acquire(self, amount: int) -> None:
-        if not self._waiting and self._fits(amount):
-            self.used += amount
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.used -= amount  # it was granted in the same moment
-            else:
-                self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
-            self.wake()
-            raise
-
-    def wake(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            amount, turn = self._waiting.popleft()
-            if not turn.done():
-                self.used += amount
-                turn.set_result(None)
-
-    def _fits(self, amount: int) -> bool:
-        return self.used == 0 or self.used + amount <= self.capacity
-
-
-class Pace(Counter):
-    """Requests to stores under way at once."""
-
-    def __init__(self, most: int = MOST_REQUESTS) -> None:
-        super().__init__(most)
-        self._most = most
-        self._timer: asyncio.TimerHandle | None = None
-
-    def slow_down(self) -> None:
-        """The store asked for fewer requests. Called once for each such answer."""
-        if self._timer is None or self.capacity > self.used:
-            self.capacity = max(1, min(self.capacity, max(1, self.used)) // 2 or 1)
-        self._recover_later()
-
-    def _recover_later(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_RECOVERY_SECONDS, self._recover)
-
-    def _recover(self) -> None:
-        self._timer = None
-        self.capacity = min(self._most, self.capacity + 1)
-        self.wake()
-        if self.capacity < self._most:
-            self._recover_later()
 
 
 class Flow:
     """The three of one process."""
 
-    def __init__(self, *, budget: int, bandwidth: int = 0) -> None:
+    def __init__(self, *, budget: int, bandwidth: int = 0, requests: Pace | None = None) -> None:
         self.bytes = Counter(budget)
-        self.requests = Pace()
+        self.requests = requests or Pace()
         self.rate = Rate(bandwidth)
 
 
@@ -112,5 +32,6 @@ def shared_flow(*, budget: int, bandwidth: int = 0) -> Flow:
     loop = asyncio.get_running_loop()
     flow = _flows.get(loop)
     if flow is None:
-        flow = _flows[loop] = Flow(budget=budget, bandwidth=bandwidth)
+        made = Flow(budget=budget, bandwidth=bandwidth, requests=shared_pace())
+        flow = _flows[loop] = made
     return flow

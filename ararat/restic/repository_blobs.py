@@ -347,8 +347,6 @@ class RepositoryBlobs:
             self._outage.answered()
             raise
         except (Retryable, AccessDenied) as exc:
-            if isinstance(exc, StoreThrottled):
-                self._flow.requests.slow_down()
             self._outage.failed(exc, began=began)
             raise
         except AraratError as exc:

@@ -1,14 +1,16 @@
 """BackupLocations: checked and synced, one key a location.
 
-A location is looked at every ``syncPeriodSeconds``; while it is unavailable every 15 seconds, so
-that its phase follows an outage in well under a minute and work resumes by itself. A changed spec
-or annotation is looked at at once; a changed status is our own, and no reason to look again.
+A location is looked at every ``syncPeriodSeconds``, and touched every 10 seconds in between: one
+request, whose answer may take 15. So an outage is in its phase within 30 seconds; while it lasts
+the location is looked at every 15 seconds, and work resumes by itself. A changed spec or annotation
+is looked at at once; a changed status is our own, and no reason to look again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -21,6 +23,7 @@ from ararat.api.deletion import DeleteBackupRequestSpec, DeletionCause
 from ararat.api.location import BackupLocationStatus, LocationPhase
 from ararat.api.manifest import decode_manifest
 from ararat.api.names import RECOVER, TAKE_OVER
+from ararat.blob.errors import ContainerNotFound, StoreThrottled, StoreUnreachable
 from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound
 from ararat.kube.events import EventRecorder
 from ararat.kube.resources import of as resource_of
@@ -37,6 +40,10 @@ from controller.location.sync import (
 from controller.verification.record import stored_result
 
 _UNAVAILABLE_RETRY_SECONDS = 15.0
+#: Together less than the 30 seconds within which an outage is to be known; the second one leaves
+#: room for a connection that breaks and the retries after it.
+_TOUCH_SECONDS = 10.0
+_TOUCH_PATIENCE = 15.0
 _TYPE = resource_of(BackupLocation)
 _BACKUPS = resource_of(Backup)
 log = structlog.get_logger("controller.location")
@@ -48,6 +55,10 @@ class _Looked:
 
     asked: tuple[object, ...]
     until: float
+    #: What it found; only an available location is touched between two looks.
+    available: bool
+    #: When the store was last heard of.
+    touched: float
 
 
 class LocationReconciler:
@@ -66,20 +77,52 @@ class LocationReconciler:
         asked, looked = _asked(raw), self._looked.get(key)
         if looked is not None and looked.asked == asked:
             left = looked.until - time.monotonic()
-            if left > 0:
+            if left > 0 and not looked.available:
                 return left
-        wait = await self._look(raw)
-        if wait is not None:
-            self._looked[key] = _Looked(asked, time.monotonic() + wait)
-        return wait
+            if left > 0 and (again := looked.touched + _TOUCH_SECONDS - time.monotonic()) > 0:
+                return min(left, again)
+            if left > 0:
+                try:
+                    await self._touch(name)
+                except (StoreUnreachable, ContainerNotFound) as exc:
+                    await self._unavailable(raw, reason=exc.reason, message=exc.message)
+                    return self._remember(key, asked, _UNAVAILABLE_RETRY_SECONDS, available=False)
+                except AraratError:
+                    pass  # somebody answers, but not as expected: a whole look says what it is
+                else:
+                    self._looked[key] = replace(looked, touched=time.monotonic())
+                    return min(left, _TOUCH_SECONDS)
+        wait, available = await self._look(raw)
+        return None if wait is None else self._remember(key, asked, wait, available=available)
 
-    async def _look(self, raw: dict[str, Any]) -> float | None:
+    def _remember(
+        self, key: str, asked: tuple[object, ...], wait: float, *, available: bool
+    ) -> float:
+        now = time.monotonic()
+        self._looked[key] = _Looked(asked, now + wait, touched=now, available=available)
+        return min(wait, _TOUCH_SECONDS) if available else wait
+
+    async def _touch(self, name: str) -> None:
+        """Raises what the store says; a store that is asked for too much is there all the same."""
+        location = await self._context.locations.open(name)
+        try:
+            async with asyncio.timeout(_TOUCH_PATIENCE):
+                await location.store.head(layout.LOCATION)
+        except StoreThrottled:
+            return
+        except TimeoutError as exc:
+            raise StoreUnreachable(
+                f"location {name} has not answered for {_TOUCH_PATIENCE:.0f} s"
+            ) from exc
+
+    async def _look(self, raw: dict[str, Any]) -> tuple[float | None, bool]:
+        """Seconds until the next look, and whether the location can be used."""
         name = raw["metadata"]["name"]
         try:
             resource = BackupLocation.parse(raw)
         except ValidationError as exc:
             await self._unavailable(raw, reason="InvalidSpec", message=first_error(exc))
-            return None
+            return None, False
         try:
             location = await self._context.locations.check(name)
             await self._claim_identity(raw, location)
@@ -87,9 +130,9 @@ class LocationReconciler:
         except AraratError as exc:
             owner = exc.owner if isinstance(exc, NotOwner) else None
             await self._unavailable(raw, reason=exc.reason, message=exc.message, owner=owner)
-            return _UNAVAILABLE_RETRY_SECONDS
+            return _UNAVAILABLE_RETRY_SECONDS, False
         await self._available(raw, location, count=count, problems=problems)
-        return float(resource.spec.sync_period_seconds)
+        return float(resource.spec.sync_period_seconds), True
 
     async def _claim_identity(self, raw: dict[str, Any], location: OpenLocation) -> None:
         """The location's ID is in status before anything else relies on it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,4 +35,36 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         secret = account_key(azurite)
     opened = await open_store(spec, secret)
     yield opened
+    await opened.close()
+
+
+@dataclass(frozen=True)
+class Many:
+    store: BlobStore
+    #: In order.
+    names: list[str]
+
+
+@pytest.fixture(params=["filesystem", "azure"])
+async def many(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Many]:
+    """A store with more blobs than a test has time to put."""
+    made = [f"many/{number:05d}" for number in range(10_001)]
+    if request.param == "filesystem":
+        (tmp_path / "many").mkdir()
+        for name in made:
+            (tmp_path / name).touch()
+        spec = BackupLocationSpec(filesystem=FilesystemLocation(path=str(tmp_path)))
+        opened = await open_store(spec, {})
+        yield Many(opened, made)
+    else:
+        with Azurite(directory=tmp_path) as azurite:
+            container = await new_container(azurite)
+            azure = location(azurite, container, prefix="some/prefix")
+            opened = await open_store(BackupLocationSpec(azure=azure), account_key(azurite))
+            await opened.put(made[0], b"x")
+            azurite.stop_server()
+            prefixed = [f"some/prefix/{name}" for name in made]
+            azurite.multiply(container, prefixed[0], prefixed[1:])
+            azurite.start()
+            yield Many(opened, made)
     await opened.close()

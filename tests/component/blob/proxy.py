@@ -57,6 +57,9 @@ class FaultProxy:
     port: int = field(default_factory=lambda: free_port("127.0.0.1"))
     authority: trustme.CA = field(default_factory=trustme.CA)
     seen: list[str] = field(default_factory=list)
+    #: Requests under way, and the most there ever were at once.
+    active: int = 0
+    peak: int = 0
 
     @property
     def endpoint(self) -> str:
@@ -85,10 +88,14 @@ class FaultProxy:
                 await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.active += 1
+        self.peak = max(self.peak, self.active)
         try:
             return await self._answer(request)
         except ConnectionError:
             return _cut(request)  # the client has gone first
+        finally:
+            self.active -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.raw_path}")
@@ -97,7 +104,7 @@ class FaultProxy:
         if fault.reset:
             return _cut(request)
         if fault.status is not None:
-            await request.read()
+            await request.content.read()  # unlike read(), of any size
             return web.Response(
                 status=fault.status, headers={"x-ms-error-code": fault.code, **fault.headers}
             )

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from ararat.restic.flow import Counter, Pace, shared_flow
+from ararat.blob.pace import Counter, Pace, shared_pace
+from ararat.restic.flow import shared_flow
 
 
 async def test_units_are_lent_in_order_of_arrival() -> None:
@@ -58,11 +59,15 @@ async def test_whoever_gives_up_waiting_holds_nothing(grant_first: bool) -> None
 
 
 async def test_a_pace_is_halved_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ararat.restic.flow._RECOVERY_SECONDS", 0.01)
+    monkeypatch.setattr("ararat.blob.pace._RECOVERY_SECONDS", 0.01)
     pace = Pace(8)
     async with pace.hold(1), pace.hold(1), pace.hold(1), pace.hold(1):
-        pace.slow_down()
+        for _ in range(4):  # of one burst
+            pace.slow_down()
         assert pace.capacity == 2
+    async with pace.hold(1), pace.hold(1):
+        pace.slow_down()
+        assert pace.capacity == 1
     for _ in range(5):
         pace.slow_down()
     assert pace.capacity == 1
@@ -71,4 +76,6 @@ async def test_a_pace_is_halved_and_recovers(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_one_flow_per_process() -> None:
-    assert shared_flow(budget=5) is shared_flow(budget=9)
+    flow = shared_flow(budget=5)
+    assert flow is shared_flow(budget=9)
+    assert flow.requests is shared_pace()
