@@ -98,7 +98,7 @@ def excluded_status(job: PodVolumeBackup, left_out: LeftOut) -> dict[str, Any]:
 
 def _has_stored(restic: Engine) -> bool:
     """Packs count once an index names them: only then does another run find them."""
-    index = restic.stats.operations.get("put index")
+    index = restic.stats.operations.get("post index")
     return index is not None and index.requests > index.errors
 
 

@@ -28,6 +28,8 @@ RESTIC_GO_MINIMUM: Final = (1, 25)
 RESTIC_MINIMUM: Final = (0, 18)
 # Where restic can neither be found nor built: the package of this suite (0.18).
 RESTIC_SUITE: Final = "trixie"
+# One that is too old for the product (0.14), and is told so.
+RESTIC_SUITE_REFUSED: Final = "bookworm"
 
 AZURITE_VERSION: Final = "3.37.0"
 AZURITE_RECIPE: Final = 1

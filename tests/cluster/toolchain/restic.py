@@ -35,10 +35,15 @@ def ensure() -> Path:
             )
             / "bin/restic"
         )
+    return packaged(pins.RESTIC_SUITE)
+
+
+def packaged(suite: str) -> Path:
+    """The restic of that Debian suite: an older one, to see what is done with it."""
     directory = obtain(
-        f"restic-{pins.RESTIC_SUITE}-r{pins.RESTIC_RECIPE}",
-        what=f"taking the package of Debian {pins.RESTIC_SUITE} (about 15 seconds)",
-        build=_unpack_package,
+        f"restic-{suite}-r{pins.RESTIC_RECIPE}",
+        what=f"taking the package of Debian {suite} (about 15 seconds)",
+        build=lambda target: _unpack_package(target, suite=suite),
     )
     return directory / "usr/bin/restic"
 
@@ -81,15 +86,15 @@ def _build_from_source(target: Path) -> None:
     shutil.rmtree(work)
 
 
-def _unpack_package(target: Path) -> None:
+def _unpack_package(target: Path, *, suite: str) -> None:
     work = target / "work"
-    apt = PrivateApt(root=work / "apt", suite=pins.RESTIC_SUITE, log=_NAME)
+    apt = PrivateApt(root=work / "apt", suite=suite, log=_NAME)
     apt.update()
     apt.unpack(["restic"], into=target)
     shutil.rmtree(work)
     if not _version([str(target / "usr/bin/restic"), "version"]):
         raise ToolchainError(
-            f"restic: the package of Debian {pins.RESTIC_SUITE} does not run here; put restic "
+            f"restic: the package of Debian {suite} does not run here; put restic "
             f"{'.'.join(map(str, pins.RESTIC_MINIMUM))} or newer, or Go "
             f"{'.'.join(map(str, pins.RESTIC_GO_MINIMUM))} or newer, on PATH"
         )

@@ -97,7 +97,7 @@ class FakeEngine:
 
     @property
     def stats(self) -> SessionStats:
-        return SessionStats(operations={"put index": OperationStats(requests=self.stored)})
+        return SessionStats(operations={"post index": OperationStats(requests=self.stored)})
 
     @staticmethod
     async def _back_up(request: BackupRequest) -> BackupResult:
