@@ -184,6 +184,9 @@ def _deployment(image: str) -> Object:
         "runAsUser": 12345,
         "runAsGroup": 12345,
         "fsGroup": 23456,
+        # The default has the kubelet add group permissions to every file whenever a pod starts,
+        # so that a pod's replacement would change what is compared here.
+        "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     template["spec"]["containers"][0]["securityContext"] = _RESTRICTED
