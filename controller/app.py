@@ -72,6 +72,7 @@ from controller.restore.webhook import Webhook, serve_webhooks
 from controller.runlog import RunLogs
 from controller.schedule.expiry import ExpiryReconciler
 from controller.schedule.reconcile import ScheduleReconciler
+from controller.schedule.verifying import ScheduledVerifications
 from controller.spool import clear
 from controller.verification.reconcile import VerificationReconciler
 from controller.verification.scratch import ScratchPolicy
@@ -234,8 +235,8 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def schedule_of(backup: KubeObject) -> Iterable[str]:
         return [f"{namespace}/{name}" for name in schedule_index(backup)]
 
-    locations, backups, restores, helpers = (
-        WorkQueue(n) for n in ("locations", "backups", "restores", "helpers")
+    locations, backups, restores, helpers, verifying = (
+        WorkQueue(n) for n in ("locations", "backups", "restores", "helpers", "verifying")
     )
 
     def active_backups(_: KubeObject) -> Iterable[str]:
@@ -280,6 +281,10 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
     def verifications_of(backup: KubeObject) -> Iterable[str]:
         name, found = backup["metadata"]["name"], context.verifications.items()
         return [key_of(raw) for raw in found if raw["spec"]["backup"] == name and not _ended(raw)]
+
+    def schedule_of_verification(verification: KubeObject) -> Iterable[str]:
+        backup = context.backups.get(verification["spec"]["backup"], namespace)
+        return schedule_of(backup) if backup is not None else ()
 
     def by_spec(field: str) -> Callable[[KubeObject], Iterable[str]]:
         return lambda job: (f"{namespace}/{job['spec'][field]}",)
@@ -346,6 +351,15 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
                 (context.backups, verifications_of),
             ),
             busy=((context.pod_volume_restores, by_spec("restore")),),
+        ),
+        _Lane(
+            queue=verifying,
+            reconciler=ScheduledVerifications(context),
+            sources=(
+                (context.schedules, _own_key),
+                (context.backups, schedule_of),
+                (context.verifications, schedule_of_verification),
+            ),
         ),
         _Lane(
             queue=helpers,

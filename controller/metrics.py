@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from ararat.api import Backup, BackupLocation, Repository, Resource, Restore, Schedule
 from ararat.api.base import ConditionStatus
 from ararat.api.repository import Maintenance, RepositoryPhase
+from ararat.duration import parse
 from controller.context import Context
 from controller.maintenance.planner import overdue
 from controller.restore.gated import read_pods
@@ -114,11 +115,19 @@ def _backups(found: Iterable[Backup]) -> Iterator[Metric]:
         "Volumes that the newest backup of each schedule met and nobody asked for.",
         "schedule",
     )
+    rotten = _gauge(
+        "ararat_backups_verification_failed",
+        "Backups that did not hold what they promise when they were last verified.",
+        "schedule",
+    )
+    bad: Counter[str] = Counter({"": 0})
     counts: Counter[str] = Counter()
     newest: dict[str, Backup] = {}
     for backup in found:
         counts[backup.status.phase.value] += 1
         schedule = backup.spec.schedule
+        last = backup.status.verification
+        bad[schedule or ""] += last is not None and last.phase == "Failed"
         if schedule is None or not backup.status.phase.restorable:
             continue
         standing = newest.get(schedule)
@@ -129,7 +138,9 @@ def _backups(found: Iterable[Backup]) -> Iterator[Metric]:
     for schedule, backup in newest.items():
         coverage = backup.status.coverage
         unprotected.add_metric([schedule], coverage.unprotected if coverage else 0)
-    yield from (phases, unprotected)
+    for schedule, count in bad.items():
+        rotten.add_metric([schedule], count)
+    yield from (phases, unprotected, rotten)
 
 
 def _schedules(found: Iterable[Schedule]) -> Iterator[Metric]:
@@ -143,6 +154,17 @@ def _schedules(found: Iterable[Schedule]) -> Iterator[Metric]:
     )
     paused = _gauge("ararat_schedule_paused", "Whether it rests.", "schedule")
     missed = _gauge("ararat_schedule_missed_runs", "Runs left out so far.", "schedule")
+    verify = _gauge(
+        "ararat_schedule_verify_interval_seconds",
+        "Time between two verifications, where it asks for them.",
+        "schedule",
+    )
+    passed = _gauge(
+        "ararat_schedule_last_verified_timestamp_seconds",
+        "When all of one of its backups was last as promised; since when that is asked for where "
+        "there was none yet.",
+        "schedule",
+    )
     for schedule in found:
         label, status = [schedule.name], schedule.status
         interval.add_metric(label, status.interval_seconds)
@@ -152,7 +174,11 @@ def _schedules(found: Iterable[Schedule]) -> Iterator[Metric]:
         moment = last or schedule.metadata.creation_timestamp
         if moment is not None:
             completed.add_metric(label, moment.timestamp())
-    yield from (interval, completed, paused, missed)
+        verified = status.verification.last_passed_time if status.verification else None
+        if schedule.spec.verify is not None and status.verify_since is not None:
+            verify.add_metric(label, parse(schedule.spec.verify.every).total_seconds())
+            passed.add_metric(label, (verified or status.verify_since).timestamp())
+    yield from (interval, completed, paused, missed, verify, passed)
 
 
 def _restores(found: Iterable[Restore], now: datetime) -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ararat import duration
 
-from .backup import BackupSpec
+from .backup import BackupSpec, LastVerification
 from .base import Model, Resource, Status
 
 
@@ -51,6 +51,17 @@ class Retention(Model):
     )
 
 
+class ScheduleVerify(Model):
+    """How often a backup of the schedule is read whole."""
+
+    every: str = Field(
+        default="7d",
+        pattern=duration.PATTERN,
+        description="The newest Completed backup is restored into scratch volumes, read, and "
+        "compared with what it promises, this often, as in 7d.",
+    )
+
+
 class ScheduleSpec(Model):
     cron: str = Field(
         min_length=1,
@@ -77,6 +88,9 @@ class ScheduleSpec(Model):
     )
     template: BackupSpec = Field(default=BackupSpec(), description="The backups to make.")
     retention: Retention = Field(default=Retention(), description="Which of them are kept.")
+    verify: ScheduleVerify | None = Field(
+        default=None, description="Verify backups of it from time to time; never where unset."
+    )
 
 
 class SchedulePhase(StrEnum):
@@ -108,6 +122,12 @@ class ScheduleStatus(Status):
     last_completed: LastBackup | None = Field(
         default=None, description="The newest that is Completed."
     )
+    verification: LastVerification | None = Field(
+        default=None, description="What the last verification of a backup of it found."
+    )
+    verify_since: datetime | None = Field(
+        default=None, description="When it was first asked to verify."
+    )
     missed: int = Field(default=0, description="Runs that were left out so far.")
     backups: int = Field(default=0, description="Backups that it has now.")
 
@@ -127,5 +147,6 @@ class Schedule(Resource[ScheduleSpec, ScheduleStatus]):
         ("Last", "date", ".status.lastBackup.time", 0),
         ("Result", "string", ".status.lastBackup.phase", 0),
         ("Backups", "integer", ".status.backups", 0),
+        ("Verified", "date", ".status.verification.lastPassedTime", 0),
         ("Message", "string", ".status.message", 0),
     )

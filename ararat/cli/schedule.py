@@ -82,6 +82,14 @@ def create(
     keep_yearly: Annotated[
         int, typer.Option("--keep-yearly", min=0, help="One for each of N years.", metavar="N")
     ] = 0,
+    verify_every: Annotated[
+        str | None,
+        typer.Option(
+            "--verify-every",
+            help="Read the newest Completed backup whole, this often: 7d, 36h. Default: never.",
+            metavar="SPAN",
+        ),
+    ] = None,
     ttl: Annotated[
         str | None,
         typer.Option("--ttl", help="None gets older than this: 36h, 90d.", metavar="SPAN"),
@@ -128,9 +136,11 @@ def create(
     from ararat.api import Schedule
     from ararat.api.backup import BackupSpec, BackupVolumes, VolumePolicy
     from ararat.api.base import Meta
-    from ararat.api.schedule import Overlap, Retention, ScheduleSpec, ScheduleStatus
+    from ararat.api.schedule import Overlap, Retention, ScheduleSpec, ScheduleStatus, ScheduleVerify
 
-    _check_times(cron, time_zone, ttl=ttl, catch_up_within=catch_up_within)
+    _check_times(
+        cron, time_zone, ttl=ttl, catch_up_within=catch_up_within, verify_every=verify_every
+    )
     if overlap not in list(Overlap):
         raise typer.BadParameter(f"--overlap takes Forbid or Queue, not {overlap!r}")
     policy = VolumePolicy.OPT_OUT if default_volumes_to_fs_backup else VolumePolicy.OPT_IN
@@ -155,6 +165,7 @@ def create(
             overlap=Overlap(overlap),
             catch_up_within=catch_up_within,
             template=template,
+            verify=ScheduleVerify(every=verify_every) if verify_every else None,
             retention=Retention(
                 keep_last=keep_last,
                 keep_hourly=keep_hourly,
@@ -317,14 +328,21 @@ def delete(
     output.text(f"schedule {name} deleted")
 
 
-def _check_times(cron: str, time_zone: str, *, ttl: str | None, catch_up_within: str) -> None:
+def _check_times(
+    cron: str,
+    time_zone: str,
+    *,
+    ttl: str | None,
+    catch_up_within: str,
+    verify_every: str | None = None,
+) -> None:
     from ararat import duration
     from ararat.cron import timetable
     from ararat.errors import InvalidSpec
 
     try:
         timetable(cron, zone=time_zone, seed="")
-        for span in (ttl, catch_up_within):
+        for span in (ttl, catch_up_within, verify_every):
             if span is not None:
                 duration.parse(span)
     except InvalidSpec as error:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ararat import human
 from ararat.api import Backup, Schedule
 from ararat.api.schedule import Retention, ScheduleSpec
-from ararat.cli import backup_view, render, sections
+from ararat.cli import backup_view, render, sections, verification_view
 
 HEADERS = ("NAME", "PHASE", "CRON", "ZONE", "NEXT", "LAST", "RESULT", "BACKUPS")
 
@@ -50,6 +50,8 @@ def describe(schedule: Schedule, backups: Sequence[Backup], now: datetime) -> st
             ("Last completed", status.last_completed.name if status.last_completed else "none"),
             ("Left out", f"{status.missed} runs" if status.missed else None),
             ("Keeps", keeps(spec.retention)),
+            ("Verifies", f"every {spec.verify.every}" if spec.verify else "never"),
+            ("Verified", verification_view.last(status.verification, now)),
         ]
     )
     asked = render.fields(backup_view.asked_for(spec.template), indent="  ")

@@ -22,8 +22,10 @@ from ararat.kube import Informer, KubeObject, of, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import PODS, PVCS, PVS
 from controller.config import Config
+from controller.metrics import ObjectsCollector
 from tests.component.agent.kubelet import FakeKubelet
 from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
+from tests.component.controller.life.time_machine import SCHEDULES, Clock, nudge, schedule
 
 VERIFICATIONS, JOBS = of(BackupVerification), of(PodVolumeRestore)
 pytestmark = pytest.mark.timeout(600)
@@ -308,3 +310,50 @@ async def test_it_waits_its_turn_and_survives_the_controller(world: World) -> No
             await world.patch(VERIFICATIONS, "third", {"spec": {"cancel": True}})
             await ended(world, "third")
             await nothing_is_left(world)
+
+
+async def test_a_schedule_has_its_newest_backup_verified(world: World) -> None:
+    clock = Clock(world)
+    await world.workload_of("db")
+    spec = {
+        "cron": "@yearly",
+        "template": {"includedNamespaces": [world.workload]},
+        "verify": {"every": "5d"},
+    }
+
+    async def verified() -> list[BackupVerification]:
+        listing = world.api.list(VERIFICATIONS, namespace=world.namespace)
+        return [BackupVerification.parse(raw) async for raw in listing]
+
+    async with world.agents(), ScratchNode(world).running(), world.leader() as leader:
+        await world.create(SCHEDULES, "yearly", world.namespace, spec=spec)
+        await world.backup("one", schedule="yearly")
+        await world.settled("one")
+
+        async def passed(times: int) -> bool:
+            await nudge(world, SCHEDULES, "yearly", clock)
+            found = [v for v in await verified() if v.status.phase is VerificationPhase.PASSED]
+            last = (await schedule(world, "yearly")).status.verification
+            shown = last is not None and last.last_passed_time == clock.now
+            return len(found) == times and shown
+
+        await eventually(lambda: passed(1), what="the first backup is verified at once")
+        (first,) = await verified()
+        assert (first.spec.backup, first.spec.cause) == ("one", "Scheduled")
+        clock.move(days=4)
+        await world.backup("two", schedule="yearly")
+        await world.settled("two")
+        await nudge(world, SCHEDULES, "yearly", clock)
+        assert len(await verified()) == 1
+        clock.move(days=1)
+        await eventually(lambda: passed(2), what="the newest is verified five days later")
+        assert {v.spec.backup for v in await verified()} == {"one", "two"}
+
+        registry = CollectorRegistry()
+        registry.register(ObjectsCollector(leader.context))
+        label = {"schedule": "yearly"}
+        last = registry.get_sample_value("ararat_schedule_last_verified_timestamp_seconds", label)
+        assert last == clock.now.timestamp()
+        every = registry.get_sample_value("ararat_schedule_verify_interval_seconds", label)
+        assert every == 5 * 86400
+        assert registry.get_sample_value("ararat_backups_verification_failed", label) == 0
