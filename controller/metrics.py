@@ -120,7 +120,7 @@ def _backups(found: Iterable[Backup]) -> Iterator[Metric]:
         "Backups that did not hold what they promise when they were last verified.",
         "schedule",
     )
-    bad: Counter[str] = Counter({"": 0})
+    bad: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     newest: dict[str, Backup] = {}
     for backup in found:

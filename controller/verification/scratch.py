@@ -3,10 +3,12 @@
 Problem: a terabyte on a node's own disk gets the node evicted; a disk for each small volume costs
 minutes and money.
 Decision: up to a limit a scratch volume is an emptyDir of a pod of ours, with a limit that the
-kubelet keeps and a request that the scheduler counts; the agent looks for room before it writes.
-Beyond it, it is a claim of the class that the chart names, or of the cluster's default one. Pod and
-claim stand in Ararat's own namespace and belong to the verification: they go with it at the latest.
-Limits: the limit of an emptyDir is looked at by the kubelet now and then, not by the kernel.
+kubelet keeps; the agent looks for room before it writes. Beyond it, it is a claim of the class that
+the chart names, or of the cluster's default one. Pod and claim stand in Ararat's own namespace and
+belong to the verification: they go with it at the latest.
+Limits: the scheduler is not told what an emptyDir will hold, because a request for
+ephemeral-storage fits on no node whose kubelet does not count it; a node without room is found out
+by the agent. The limit of an emptyDir is looked at by the kubelet now and then, not by the kernel.
 """
 
 from __future__ import annotations
@@ -112,9 +114,7 @@ def build_pod(
         ownerReferences=[verification.owner_reference()],
     )
     if policy.on_node(target):
-        room = str(target.room)
         pod["spec"]["volumes"] = [
             {"name": VOLUME, "emptyDir": {"sizeLimit": str(target.room * 3 // 2)}}
         ]
-        pod["spec"]["containers"][0]["resources"]["requests"]["ephemeral-storage"] = room
     return pod

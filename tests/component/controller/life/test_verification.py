@@ -18,16 +18,25 @@ from agent.app import Agent
 from agent.config import AgentConfig
 from ararat.api import BackupVerification, PodVolumeRestore
 from ararat.api.verification import VerificationPhase
-from ararat.kube import Informer, KubeObject, of, patch_status
+from ararat.kube import Informer, KubeClient, KubeObject, of, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import PODS, PVCS, PVS
 from controller.config import Config
 from controller.metrics import ObjectsCollector
 from tests.component.agent.kubelet import FakeKubelet
 from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
-from tests.component.controller.life.time_machine import SCHEDULES, Clock, nudge, schedule
+from tests.component.controller.life.time_machine import (
+    SCHEDULES,
+    Clock,
+    nudge,
+    outcome,
+    request,
+    schedule,
+)
+from tests.component.controller.location.test_sync import give_key
 
 VERIFICATIONS, JOBS = of(BackupVerification), of(PodVolumeRestore)
+VERDICT = "backups/nightly/verification.json"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -182,7 +191,9 @@ def largest_pack(world: World) -> Path:
     return max(packs, key=lambda path: path.stat().st_size)
 
 
-async def test_a_backup_is_read_whole_and_damage_is_named(world: World) -> None:
+async def test_a_backup_is_read_whole_and_damage_is_named(
+    world: World, api: KubeClient, work: Path
+) -> None:
     big, small = secrets.token_bytes(3_000_000), secrets.token_bytes(10_000)
     await world.workload_of("db", "web", "new", db=Volume({"a/b": big, "c": small}), new=Volume({}))
     world.volumes["pod-web"] = Volume({"index": small * 2})
@@ -215,7 +226,7 @@ async def test_a_backup_is_read_whole_and_damage_is_named(world: World) -> None:
             assert two.status.phase is VerificationPhase.FAILED, two.status
             (failure,) = two.status.failures
             assert failure.object == f"{world.workload}/pod-db/data"
-            assert "a/b" in failure.message
+            assert "could not be restored" in failure.message
             assert two.status.volumes.text == "2 of 3 passed, 1 failed"
             assert await world.events("VerificationFailed")
 
@@ -241,6 +252,26 @@ async def test_a_backup_is_read_whole_and_damage_is_named(world: World) -> None:
                 return False
 
             await eventually(again, what="the result came back with the backup")
+    pack.write_bytes((world.path / "lost").read_bytes())
+    before = stored(world) | {"verdict": (world.store_path / VERDICT).read_bytes()}
+    # A cluster that may only read sees the owner's result, verifies for itself, and writes nothing.
+    reader = World(api, work, store=world.store_path)
+    await reader.prepare(read_only=True)
+    await give_key(reader, await world.master())
+    node = ScratchNode(reader)
+    async with reader.leader(), node.running():
+
+        async def seen() -> bool:
+            with contextlib.suppress(ApiNotFound):
+                known = (await reader.get()).status.verification
+                return known is not None and known.phase == "Failed"
+            return False
+
+        await eventually(seen, what="the other cluster sees the owner's result")
+        await verify(reader, "there")
+        assert (await ended(reader, "there")).status.phase is VerificationPhase.PASSED
+        await nothing_is_left(reader)
+    assert stored(world) | {"verdict": (world.store_path / VERDICT).read_bytes()} == before
 
 
 async def test_a_scratch_volume_that_is_too_small_is_no_verdict(world: World) -> None:
@@ -309,6 +340,15 @@ async def test_it_waits_its_turn_and_survives_the_controller(world: World) -> No
             await until(world, "third", lambda v: v.status.waiting, what="it waits")
             await world.patch(VERIFICATIONS, "third", {"spec": {"cancel": True}})
             await ended(world, "third")
+            await nothing_is_left(world)
+
+            # A backup that is deleted is not held by those who read it.
+            await verify(world, "fourth")
+            await until(world, "fourth", lambda v: v.status.waiting, what="it waits")
+            deleted = await outcome(world, await request(world, "nightly"))
+            assert deleted.status.phase == "Completed", deleted.status
+            fourth = await ended(world, "fourth")
+            assert (fourth.status.phase, fourth.status.reason) == ("Cancelled", "BackupDeleted")
             await nothing_is_left(world)
 
 
