@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
-from ararat.api.hooks import TIMEOUT_PATTERN, ExecHook, OnError
+from ararat.api.hooks import TIMEOUT_PATTERN, ExecHook, OnError, PodSelection
 from ararat.api.names import POST_HOOK_BACKUP, PRE_HOOK_BACKUP
 from ararat.errors import InvalidSpec
 
@@ -28,12 +29,16 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SUFFIXES = frozenset({"container", "command", "on-error", "timeout"})
 #: Keys that are ours alone: what follows them and means nothing is a typing mistake.
 _OURS = ".ararat.dev/"
+_POD_WORDS = frozenset({"po", "pod", "pods", "*"})
 Raw = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class When(StrEnum):
     PRE = "pre"
     POST = "post"
+    #: An init container of a restored pod.
+    INIT = "init"
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,51 @@ def annotated(pod: Raw, prefixes: Sequence[str]) -> Hook | None:
 
     Raises InvalidSpec, which names the pod and the annotation.
     """
+    found = settings(pod, prefixes, known=_SUFFIXES, wanted=("command",))
+    if found is None:
+        return None
+    on_error = found.parsed("on-error", parse_on_error)
+    return Hook(
+        container=found.container(),
+        command=found.parsed("command", parse_command) or (),
+        on_error=on_error or OnError.FAIL,
+        timeout=found.parsed("timeout", parse_timeout) or DEFAULT_TIMEOUT,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one spelling of the keys says about a hook of a pod."""
+
+    pod: Raw
+    prefix: str
+    found: Mapping[str, str]
+
+    def parsed(self, suffix: str, parse: Callable[[str], T]) -> T | None:
+        """None: it is not said. Raises InvalidSpec, which names the pod and the annotation."""
+        text = self.found.get(suffix)
+        if text is None:
+            return None
+        try:
+            return parse(text if suffix == "command" else text.strip())
+        except InvalidSpec as exc:
+            raise _mistake(self.pod, self.prefix + suffix, exc.message) from None
+
+    def container(self) -> str:
+        """The container that is meant. Raises InvalidSpec."""
+        try:
+            return container_of(self.pod, self.found.get("container", "").strip())
+        except InvalidSpec as exc:
+            raise _mistake(self.pod, f"{self.prefix}container", exc.message) from None
+
+
+def settings(
+    pod: Raw, prefixes: Sequence[str], *, known: frozenset[str], wanted: Sequence[str]
+) -> Settings | None:
+    """What stands under the first of these prefixes that says one of what is ``wanted``.
+
+    Raises InvalidSpec, which names the pod and the annotation.
+    """
     annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
     for prefix in prefixes:
         found = {
@@ -110,42 +160,16 @@ def annotated(pod: Raw, prefixes: Sequence[str]) -> Hook | None:
             for key, text in annotations.items()
             if key.startswith(prefix)
         }
-        unknown = sorted(found.keys() - _SUFFIXES) if _OURS in prefix else []
+        unknown = sorted(found.keys() - known) if _OURS in prefix else []
         if unknown:
-            known = ", ".join(sorted(_SUFFIXES))
-            raise _mistake(pod, prefix + unknown[0], f"no such setting of a hook: say {known}")
-        if "command" in found:
-            return _hook(pod, prefix, found)
+            listed = ", ".join(sorted(known))
+            raise _mistake(pod, prefix + unknown[0], f"no such setting of a hook: say {listed}")
+        if not found.keys().isdisjoint(wanted):
+            return Settings(pod, prefix, found)
         if found and _OURS in prefix:
-            raise _mistake(pod, prefix + sorted(found)[0], f"there is no {prefix}command")
+            missing = f"there is no {prefix}{wanted[0]}"
+            raise _mistake(pod, prefix + sorted(found)[0], missing)
     return None
-
-
-def _hook(pod: Raw, prefix: str, found: Mapping[str, str]) -> Hook:
-    command = _parsed(pod, prefix, found, "command", parse_command)
-    on_error = _parsed(pod, prefix, found, "on-error", parse_on_error)
-    timeout = _parsed(pod, prefix, found, "timeout", parse_timeout)
-    container = found.get("container", "").strip()
-    try:
-        chosen = container_of(pod, container)
-    except InvalidSpec as exc:
-        raise _mistake(pod, f"{prefix}container", exc.message) from None
-    return Hook(
-        container=chosen,
-        command=command,
-        on_error=on_error or OnError.FAIL,
-        timeout=timeout or DEFAULT_TIMEOUT,
-    )
-
-
-def _parsed(pod: Raw, prefix: str, found: Mapping[str, str], suffix: str, parse: Any) -> Any:
-    text = found.get(suffix)
-    if text is None:
-        return None
-    try:
-        return parse(text if suffix == "command" else text.strip())
-    except InvalidSpec as exc:
-        raise _mistake(pod, prefix + suffix, exc.message) from None
 
 
 def container_of(pod: Raw, name: str | None) -> str:
@@ -179,6 +203,31 @@ def from_spec(pod: Raw, hooks: Iterable[ExecHook], *, name: str) -> tuple[Hook, 
                 reason="InvalidHook",
             ) from None
     return tuple(found)
+
+
+def check_kinds(resources: Iterable[PodSelection]) -> None:
+    """Raises InvalidSpec where the spec asks for hooks of something that has none."""
+    for resource in resources:
+        for word in [*resource.included_resources, *resource.excluded_resources]:
+            if word.lower() not in _POD_WORDS:
+                raise InvalidSpec(
+                    f"hooks: {resource.name or 'a hook'} names {word!r}: only pods have hooks",
+                    reason="InvalidHook",
+                )
+
+
+def selects(resource: PodSelection, pod: Raw) -> bool:
+    """Whether the hooks are meant for this pod."""
+    namespace = pod["metadata"]["namespace"]
+    included = resource.included_namespaces or ["*"]
+    if not any(fnmatchcase(namespace, pattern) for pattern in included):
+        return False
+    if any(fnmatchcase(namespace, pattern) for pattern in resource.excluded_namespaces):
+        return False
+    if any(word.lower() in _POD_WORDS for word in resource.excluded_resources):
+        return False
+    selector = resource.label_selector
+    return selector is None or selector.matches(pod["metadata"].get("labels") or {})
 
 
 def pod_id(pod: Raw) -> str:

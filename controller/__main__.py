@@ -24,7 +24,7 @@ def main() -> int:
     show.add_argument(
         "what",
         choices=[
-            *("manifest", "results", "hooks", "backup-log", "restore-log"),
+            *("manifest", "results", "hooks", "backup-log", "restore-log", "restore-hooks"),
             *("retention", "coverage"),
         ],
     )

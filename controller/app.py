@@ -308,7 +308,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
         ),
         _Lane(
             queue=restores,
-            reconciler=RestoreReconciler(context),
+            reconciler=RestoreReconciler(context, tasks=tasks, enqueue=restores.add),
             sources=(
                 (context.restores, _own_key),
                 (context.pod_volume_restores, by_spec("restore")),

@@ -12,9 +12,11 @@ from ararat import layout
 from ararat.api import Backup, Restore, Schedule
 from ararat.api.base import utcnow
 from ararat.api.manifest import Manifest, decode_manifest
+from ararat.api.names import RESTORE_HOOKS_OF
 from ararat.errors import InvalidSpec, NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.connection import connect
+from ararat.kube.resources import SECRETS
 from ararat.kube.resources import of as resource_of
 from controller import livelog
 from controller.backup.coverage import live_coverage
@@ -23,6 +25,7 @@ from controller.backup.plan import current_cluster_uid
 from controller.config import Config
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
+from controller.restore.hooks.record import decode
 from controller.schedule.held import parsed, verdicts
 
 #: Whoever still follows then connects again: a process here must not outlive its reader for long.
@@ -32,7 +35,8 @@ FOLLOW_SECONDS = 600.0
 async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
     """Write what is asked for: a log as JSON lines, all else as JSON.
 
-    ``manifest``, ``results``, ``hooks`` (commands and their output), a schedule's ``retention``.
+    ``manifest``, ``results``, ``hooks`` and ``restore-hooks`` (commands and their output), a
+    schedule's ``retention``.
 
     For ``coverage``, ``name`` is a Backup's spec as JSON, and the cluster is what is looked at.
 
@@ -42,6 +46,11 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
         if what == "coverage":
             found = await live_coverage(config, api, name)
             out.write(json.dumps(found, ensure_ascii=False).encode() + b"\n")
+            out.flush()
+            return
+        if what == "restore-hooks":
+            records = await _restore_hooks(config, api, name)
+            out.write(json.dumps(records, indent=1, ensure_ascii=False).encode() + b"\n")
             out.flush()
             return
         locations = Locations(
@@ -65,6 +74,15 @@ async def show(config: Config, what: str, name: str, out: BinaryIO) -> None:
             out.flush()
         finally:
             await locations.close()
+
+
+async def _restore_hooks(config: Config, api: KubeApi, name: str) -> list[dict[str, object]]:
+    """What is recorded for the pods of a restore; it goes with the Restore."""
+    raw = await api.get(resource_of(Restore), name, namespace=config.namespace)
+    labels = f"{RESTORE_HOOKS_OF}={raw['metadata']['uid']}"
+    found = api.list(SECRETS, namespace=config.namespace, labels=labels)
+    records = [decode(secret) async for secret in found]
+    return [record.to_dict() for record in sorted(records, key=lambda record: record.id)]
 
 
 async def follow_run(config: Config, what: str, name: str, out: BinaryIO) -> None:

@@ -154,7 +154,10 @@ def _flatten(node: Mapping[str, Any], defs: Mapping[str, Any], *, defaults: bool
             }
         else:
             values = node.get("additionalProperties", {"type": "string"})
-            result["additionalProperties"] = _flatten(values, defs, defaults=defaults)
+            if values is True:  # a part of some other object, such as a container
+                result["x-kubernetes-preserve-unknown-fields"] = True
+            else:
+                result["additionalProperties"] = _flatten(values, defs, defaults=defaults)
     return result
 
 

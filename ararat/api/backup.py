@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from ararat import duration, excludes
 
 from .base import Model, Resource, Status
-from .hooks import HookAction
+from .hooks import HookAction, PodSelection
 from .nodejob import Progress
 from .selector import LabelSelector
 from .volumepolicy import UnmountedClaims, VolumePolicyRule
@@ -93,21 +93,9 @@ class Deadlines(Model):
     )
 
 
-class HookResource(Model):
+class HookResource(PodSelection):
     """Hooks for the pods that it selects. Hooks named in a pod's annotations replace them."""
 
-    name: str = Field(default="", description="What logs call it.")
-    included_namespaces: list[str] = Field(
-        default=[], description="Namespaces, globs allowed; empty means all of the backup."
-    )
-    excluded_namespaces: list[str] = Field(default=[], description="Namespaces to leave out.")
-    included_resources: list[str] = Field(
-        default=[], description="Only pods have hooks: `pods`, or empty."
-    )
-    excluded_resources: list[str] = Field(default=[], description="Kinds to leave out.")
-    label_selector: LabelSelector | None = Field(
-        default=None, description="Only pods with these labels."
-    )
     pre: list[HookAction] = Field(
         default=[], description="Run one after the other before the pod's volumes are read."
     )

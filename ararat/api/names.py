@@ -29,6 +29,17 @@ POST_HOOK_BACKUP = (
     "post.hook.backup.velero.io/",
     "post.hook.backup.ark.heptio.com/",
 )
+#: The same for restores: a command after it, and an init container before the pod's own.
+POST_HOOK_RESTORE = (
+    "post.hook.restore.ararat.dev/",
+    "post.hook.restore.velero.io/",
+    "post.hook.restore.ark.heptio.com/",
+)
+INIT_HOOK_RESTORE = (
+    "init.hook.restore.ararat.dev/",
+    "init.hook.restore.velero.io/",
+    "init.hook.restore.ark.heptio.com/",
+)
 #: On pods and claims: patterns of files to leave out of their volumes' backups.
 EXCLUDE = "ararat.dev/exclude"
 #: An object with this label set to "true" is in no backup.
@@ -50,6 +61,10 @@ VERIFIES = "ararat.dev/verifies"
 OWNER_UID = "ararat.dev/owner-uid"
 #: On a Secret that records the hooks of a pod: the UID of the Backup that they belong to.
 HOOKS_OF = "ararat.dev/hooks-of"
+#: The same for a Restore.
+RESTORE_HOOKS_OF = "ararat.dev/restore-hooks-of"
+#: On a restored pod (annotation): its init containers that a restore's hooks put there.
+HOOK_CONTAINERS = "ararat.dev/hook-containers"
 #: On a Backup: the Schedule that made it (label-safe name).
 SCHEDULE = "ararat.dev/schedule"
 #: On a Backup, Repository: its location.
@@ -65,6 +80,8 @@ GATE_RESTORE = "ararat.dev/gate-restore"
 GATE_VOLUMES = "ararat.dev/gate-volumes"
 #: On a gated pod (annotation): the pod of its StatefulSet that must be ready before it.
 GATE_AFTER = "ararat.dev/gate-after"
+#: On a workload (annotation): the Restore that scaled it to zero, and what it was before.
+SCALED_DOWN = "ararat.dev/scaled-down"
 #: On a claim: the UID of the Restore whose data for it was given up: it may hold anything.
 RELEASED = "ararat.dev/released"
 #: Condition of a gated pod.

@@ -70,6 +70,8 @@ class PlannedObject(Model):
     differs: list[str] = []
     #: Volumes that the pod is held for.
     gate: list[str] = []
+    #: Hooks that run in the pod after its volumes were filled.
+    hooks: str = ""
     #: Rules that changed it.
     modifiers: list[str] = []
     #: How it went: Created, Updated, LeftAlone, Failed; empty before.
@@ -82,7 +84,7 @@ class PlannedObject(Model):
     @property
     def notable(self) -> bool:
         """There is more to say about it than its name."""
-        said = self.message or self.differs or self.gate or self.modifiers
+        said = self.message or self.differs or self.gate or self.modifiers or self.hooks
         return bool(said) or self.outcome == "Failed"
 
 

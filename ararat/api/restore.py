@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from .backup import Failure, Selection
 from .base import Model, Resource, Status
+from .hooks import RestoreHooks
 from .nodejob import ExistingData, Progress, Verify
 
 
@@ -53,6 +54,11 @@ class RestoreVolumes(Model):
         default=Verify.SAMPLE,
         description="What is checked before a filled volume's pods start. Sample: number and sizes "
         "of all files, and the content of some. Full: all is read back. None: restic's own word.",
+    )
+    scale_down: bool = Field(
+        default=False,
+        description="InPlace: scale the workloads that use a claim to zero first, and to what they "
+        "were afterwards.",
     )
     allow_missing: bool = Field(
         default=False,
@@ -127,6 +133,10 @@ class RestoreSpec(Selection):
     )
     volumes: RestoreVolumes = Field(default=RestoreVolumes(), description="What of volumes.")
     gate: GatePolicy = Field(default=GatePolicy(), description="How pods are held.")
+    hooks: RestoreHooks = Field(
+        default=RestoreHooks(),
+        description="Init containers and commands for restored pods.",
+    )
     dry_run: bool = Field(default=False, description="Make the plan, store it, and stop.")
     released: list[Release] = Field(
         default=[],
@@ -177,6 +187,30 @@ class VolumeCounts(Model):
     text: str = Field(default="", description="The same for people.")
 
 
+class RestoreHookCounts(Model):
+    """How hooks of restored pods fared."""
+
+    pods: int = Field(default=0, description="Pods that have hooks, and whose volumes are filled.")
+    attempted: int = Field(default=0, description="Hooks run, or tried to.")
+    failed: int = Field(default=0, description="Hooks that failed.")
+    waiting: int = Field(default=0, description="Pods whose hooks have not ended yet.")
+    text: str = Field(default="", description="The same for people.")
+
+
+class ScaledWorkload(Model):
+    """A workload that was scaled to zero for a restore in place."""
+
+    resource: str = Field(description="Kind, as in deployments.apps.")
+    namespace: str = Field(description="Its namespace.")
+    name: str = Field(description="Its name.")
+    uid: str = Field(description="Its UID: one that was made again is left alone.")
+    replicas: int = Field(description="What it is scaled to in the end.")
+
+    @property
+    def id(self) -> str:
+        return f"{self.resource} {self.namespace}/{self.name}"
+
+
 class RestoreStatus(Status):
     phase: RestorePhase = Field(default=RestorePhase.NEW, description="Where the restore stands.")
     backup: str = Field(default="", description="Backup that is restored.")
@@ -187,6 +221,12 @@ class RestoreStatus(Status):
     objects_done: bool = Field(default=False, description="Every object of the plan was tried.")
     volumes: VolumeCounts = Field(default=VolumeCounts(), description="How volumes fared.")
     progress: Progress = Field(default=Progress(), description="Sum over its volumes.")
+    scaled_down: list[ScaledWorkload] = Field(
+        default=[], description="Workloads that are scaled up again when it ends."
+    )
+    hooks: RestoreHookCounts | None = Field(
+        default=None, description="How hooks of restored pods fared."
+    )
     waiting: list[Failure] = Field(
         default=[], description="What it waits for right now and why, at most 20."
     )

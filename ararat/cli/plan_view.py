@@ -72,6 +72,11 @@ def _details(plan: RestorePlan) -> list[str]:
         for item in plan.objects
         if item.gate and item.action is Action.CREATE
     ]
+    hooked = [
+        f"{item.path}: {item.hooks}"
+        for item in plan.objects
+        if item.hooks and item.action is Action.CREATE
+    ]
     updated = [_changed(item) for item in plan.objects if _is(item, Action.UPDATE, "Updated")]
     modified = [
         f"{item.resource} {item.path}: {', '.join(item.modifiers)}"
@@ -86,6 +91,7 @@ def _details(plan: RestorePlan) -> list[str]:
     return [
         render.section("Volumes:" if plan.dry_run else "Claims:", volumes(plan.volumes)),
         render.section("Pods held until their volumes are filled:", _some(held)),
+        render.section("Hooks that run in pods then:", _some(hooked)),
         render.section("Changed by resource modifiers:", _some(modified)),
         render.section("Existing, updated:", _some(updated)),
         render.section("Existing, left alone:", _some(differing)),

@@ -173,6 +173,13 @@ def create(
             metavar="NAMESPACE/CLAIM",
         ),
     ] = None,
+    no_hooks: Annotated[
+        bool,
+        typer.Option(
+            "--no-hooks",
+            help="Run no hooks in restored pods, neither init containers nor commands.",
+        ),
+    ] = False,
     path: Annotated[
         list[str] | None,
         typer.Option(
@@ -184,6 +191,14 @@ def create(
         bool,
         typer.Option(
             "--delete-extra", help="In place: remove what the backup does not have there."
+        ),
+    ] = False,
+    scale_down: Annotated[
+        bool,
+        typer.Option(
+            "--scale-down",
+            help="In place: scale the workloads that use the claims to zero first, and up again "
+            "however it ends.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -223,6 +238,7 @@ def create(
       ararat restore create --from-backup mybackup --volumes in-place --include wp/data
       ararat restore create --from-backup mybackup --volumes in-place --include wp/data \\
         --path uploads/2026 --delete-extra
+      ararat restore create --from-backup mybackup --volumes in-place --include wp/db --scale-down
 
     \b
     With --wait the exit code is
@@ -230,16 +246,17 @@ def create(
     """
     from ararat.api import Restore
     from ararat.api.base import Meta, utcnow
+    from ararat.api.hooks import RestoreHooks
     from ararat.api.nodejob import ExistingData
     from ararat.api.restore import RestoreSpec, RestoreStatus, RestoreVolumes
     from ararat.cli.follow import RESTORE
 
     source = _source(from_backup, from_schedule)
     in_place = volumes is VolumesMode.IN_PLACE
-    if not in_place and (include or path or delete_extra):
+    if not in_place and (include or path or delete_extra or scale_down):
         raise typer.BadParameter(
-            "--include, --path and --delete-extra go with --volumes in-place; to choose namespaces "
-            "say --include-namespaces"
+            "--include, --path, --delete-extra and --scale-down go with --volumes in-place; to "
+            "choose namespaces say --include-namespaces"
         )
     if in_place and dry_run:
         raise typer.BadParameter("--dry-run plans objects; a restore in place restores none")
@@ -271,10 +288,12 @@ def create(
             paths=path or [],
             delete_extra=delete_extra,
             existing_data=ExistingData(existing_data.value.capitalize()),
+            scale_down=scale_down,
             allow_missing=allow_missing,
             reuse=reuse_volumes,
             verify=verify.value.capitalize(),
         ),
+        hooks=RestoreHooks(skip=no_hooks),
         dry_run=dry_run,
     )
     meta = Meta(name=parse.object_name(name, kind="restore"), namespace=settings.namespace)
@@ -416,7 +435,10 @@ def _ask_in_place(restore: Restore, *, yes: bool) -> None:
     source = f"backup {restore.spec.backup}"
     if restore.spec.schedule:
         source = f"the newest Completed backup of schedule {restore.spec.schedule}"
-    about = f"{what} in {where} becomes what it was in {source}, while pods run"
+    how = "while pods run"
+    if wanted.scale_down:
+        how = "while the workloads that use it are scaled to zero"
+    about = f"{what} in {where} becomes what it was in {source}, {how}"
     if wanted.delete_extra:
         about += "; what the backup does not have there is REMOVED"
     confirm("Write into it?", yes=yes, about=about)

@@ -52,6 +52,7 @@ def describe(
             ("Progress", "" if status.phase.terminal else status.progress.text),
             ("Objects", status.objects.text),
             ("Volumes", status.volumes.text),
+            ("Hooks", status.hooks.text if status.hooks and status.hooks.pods else None),
         ]
     )
     waiting = [sections.failure(item) for item in status.waiting]
@@ -79,6 +80,7 @@ def summary(restore: Restore, *, flags: str = "") -> str:
             ("objects", status.objects.text),
             ("volumes", status.volumes.text),
             ("data", status.progress.text),
+            ("hooks", status.hooks.text if status.hooks and status.hooks.pods else None),
             ("failures", str(status.failure_count) if status.failure_count else None),
             ("warnings", str(status.warning_count) if status.warning_count else None),
         ],
@@ -105,6 +107,7 @@ def _spec(spec: RestoreSpec) -> list[tuple[str, str | None]]:
         ("Data in new volumes", _EXISTING_DATA[spec.volumes.existing_data]),
         ("Missing data", "pods start all the same" if spec.volumes.allow_missing else None),
         ("Released", _released(spec)),
+        ("Hooks", "none are run" if spec.hooks.skip else None),
         ("On failure", f"pods {'stay held' if spec.gate.on_failure == 'Block' else 'start'}"),
     ]
 
@@ -123,6 +126,7 @@ def _where(spec: RestoreSpec) -> str:
     if volumes.mode == "NewPod":
         return "into new pods"
     parts = ["in place", *volumes.include, *volumes.paths]
+    parts += ["workloads scaled to zero meanwhile"] if volumes.scale_down else []
     return ", ".join([*parts, "the rest is removed"] if volumes.delete_extra else parts)
 
 

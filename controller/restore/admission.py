@@ -13,6 +13,7 @@ restore itself makes.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,12 @@ from typing import Any
 
 from ararat import gate
 from ararat.api.names import RESTORE_UID
+from ararat.errors import InvalidSpec
 
 from .claims import pending_for
 from .gate import GateSettings, add_gate, gated_volumes
+from .hooks.inject import inject
+from .hooks.parse import restore_hooks
 from .pods import claims_of, mounted_volumes
 from .stored import Object
 
@@ -72,7 +76,9 @@ def pending_volumes(pod: Mapping[str, Any], claims: Claims) -> Pending:
     return Pending({uid: tuple(volumes) for uid, volumes in found.items()})
 
 
-def mutate(pod: Mapping[str, Any], claims: Claims, settings: GateSettings | None) -> Verdict:
+def mutate(
+    pod: Mapping[str, Any], claims: Claims, settings: GateSettings | None, *, namespace: str = ""
+) -> Verdict:
     """Hold the pod if it must be held. ``settings`` of the restore that its claims wait for."""
     refusal = _refuse(pod, claims)
     if refusal is not None:
@@ -90,6 +96,7 @@ def mutate(pod: Mapping[str, Any], claims: Claims, settings: GateSettings | None
     # The pod's own slots, if the restore made it, stay waited for.
     others = [v for v in _own_gate(pod, pending.restore_uid) if v not in wanted]
     add_gate(held, [*wanted, *others], settings)
+    _add_hooks(held, settings, namespace)
     paths = (
         ("/metadata/labels", held["metadata"]["labels"]),
         ("/metadata/annotations", held["metadata"]["annotations"]),
@@ -98,6 +105,15 @@ def mutate(pod: Mapping[str, Any], claims: Claims, settings: GateSettings | None
     )
     patch = [{"op": "add", "path": path, "value": value} for path, value in paths]
     return Verdict(allowed=True, patch=patch)
+
+
+def _add_hooks(pod: Object, settings: GateSettings, namespace: str) -> None:
+    """The restore's init containers; a mistake in them is told when the pod runs."""
+    metadata = pod["metadata"]
+    # What its owner makes has a name and a namespace only later.
+    named = {**pod, "metadata": {"name": "", **metadata, "namespace": namespace}}
+    with contextlib.suppress(InvalidSpec):
+        inject(pod, restore_hooks(named, settings.hooks, images=settings.images).init)
 
 
 def validate(pod: Mapping[str, Any], claims: Claims) -> Verdict:

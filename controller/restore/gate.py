@@ -12,11 +12,12 @@ small for a Python interpreter is raised to one that holds it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ararat import gate
 from ararat.api import names
+from ararat.api.hooks import RestoreHooks
 from ararat.naming import label_value
 from ararat.quantity import parse_bytes
 
@@ -37,6 +38,9 @@ class GateSettings:
     restore_uid: str
     pull_policy: str = ""
     no_progress_seconds: int = 900
+    #: Init containers that pods get together with the gate.
+    hooks: RestoreHooks = field(default_factory=RestoreHooks)
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def add_gate(
@@ -102,10 +106,10 @@ def gated_volumes(pod: Mapping[str, Any]) -> list[str]:
 def _resources(spec: Mapping[str, Any]) -> dict[str, Any]:
     first = (spec.get("containers") or [{}])[0].get("resources") or {}
     made: dict[str, Any] = {}
-    for field in ("requests", "limits"):
-        amounts = {key: value for key, value in (first.get(field) or {}).items() if key in _COPIED}
+    for kind in ("requests", "limits"):
+        amounts = {key: value for key, value in (first.get(kind) or {}).items() if key in _COPIED}
         if amounts:
-            made[field] = amounts
+            made[kind] = amounts
     memory = parse_bytes(made.get("limits", {}).get("memory"))
     if memory is not None and memory < _LEAST_MEMORY:
         made["limits"]["memory"] = _LEAST_MEMORY_TEXT

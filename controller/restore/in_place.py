@@ -5,8 +5,8 @@ not be torn down for it.
 Decision: for each claim that is named and that the backup has data for, one running pod that mounts
 it gives its node; the agent there writes into the volume (agent/in_place_job.py). No object is
 created or changed, no claim marked, no pod held. What runs nowhere is said and waited for until the
-restore's deadline. A claim that no pod mounts gets a helper pod of ours. A claim that is still owed
-its data by another restore is refused.
+restore's deadline. A claim that no pod mounts gets a helper pod of ours; with ``scaleDown`` every
+claim is freed for one first. A claim that is still owed its data by another restore is refused.
 Limits: while the agent writes, the application sees files change; make it quiet where it minds.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ararat.api import PodVolumeRestore
 from ararat.api.backup import Failure
+from ararat.api.names import HELPER
 from ararat.api.nodejob import ClaimReference, JobPhase, Role
 from ararat.api.restore import Restore
 from ararat.errors import InvalidSpec, NotFound
@@ -31,6 +32,7 @@ from .helpers import make_helper, remove_idle
 from .jobs import Decision, plan_job
 from .pods import claims_of, mounted_volumes
 from .run import Filling, Look
+from .scale_down import Freed, scale_down
 from .stored import Object
 from .units import PodVolume, Unit
 
@@ -80,15 +82,23 @@ async def step(look: Look, location: OpenLocation, *, retry: bool = False) -> Fi
     waiting: list[Failure] = []
     plans = []
     agents = look.context.agent_readiness()
+    freed, usable = Freed(), pods
+    if look.restore.spec.volumes.scale_down:
+        asking = [u for u in units if _refusal(u) is None and _needs_job(u, retry=retry)]
+        freed = await scale_down(look, asking, pods)
+        usable = [pod for pod in pods if HELPER in (pod["metadata"].get("labels") or {})]
     for unit in units:
-        failure = _refusal(unit)
+        failure = _refusal(unit) or freed.refused.get(unit.key)
         if failure is not None:
             refused[unit.key] = failure
             continue
         if not _needs_job(unit, retry=retry):
             waiting += _no_agent(unit, agents)
             continue
-        pod = choose_pod(pods, unit, agents)
+        if unit.key in freed.waiting:
+            waiting.append(freed.waiting[unit.key])
+            continue
+        pod = choose_pod(usable, unit, agents)
         if pod is None:
             waiting.append(why_no_pod(unit, pods))
             if not any(_mounting(each, unit) for each in pods):
@@ -147,10 +157,12 @@ def why_no_pod(unit: Unit, pods: Iterable[Object]) -> Failure:
 
 
 async def _pods(look: Look, namespaces: Iterable[str]) -> list[Object]:
+    """Those that have not ended: an ended one uses no volume, and brings none."""
     return [
         pod
         for namespace in sorted(namespaces)
         async for pod in look.context.api.list(PODS, namespace=namespace)
+        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
     ]
 
 

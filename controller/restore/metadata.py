@@ -45,6 +45,7 @@ OURS = frozenset(
         names.GATE_VOLUMES,
         names.GATE_AFTER,
         names.RELEASED,
+        names.SCALED_DOWN,
     }
 )
 

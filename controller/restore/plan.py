@@ -34,6 +34,8 @@ class Item:
     body: Object | None = None
     #: Volumes that its gate waits for (pods).
     gated: tuple[str, ...] = ()
+    #: Hooks that run in it after its volumes were filled (pods).
+    hooks: str = ""
     #: Fields in which what exists differs from it; known before only in a dry run.
     differs: tuple[str, ...] = ()
     #: Rules of the user that changed it.
@@ -67,6 +69,7 @@ class Item:
             message=self.message,
             differs=list(self.differs),
             gate=list(self.gated),
+            hooks=self.hooks,
             modifiers=list(self.modifiers),
         )
 

@@ -27,6 +27,8 @@ from .claims import ask_for_enough, class_of, mark_pending, pending_for
 from .data import BackupData, VolumeData, Want, index
 from .existing import Existing
 from .gate import GateSettings, add_gate, gated_volumes
+from .hooks.inject import inject
+from .hooks.parse import check_spec, restore_hooks
 from .metadata import made_by, mark
 from .modifiers import Modifiers
 from .order import in_order
@@ -56,6 +58,7 @@ def make_plan(
     modifiers: Modifiers | None = None,
 ) -> Plan:
     """Raises InvalidSpec where the restore, or a rule of it, cannot mean what it says."""
+    check_spec(restore.spec.hooks)
     chosen = choose(
         restore.spec,
         manifest,
@@ -290,7 +293,21 @@ class _Planner:
             after = self._order.get((namespace, obj.name))
             add_gate(body, in_order_of_spec, self._gate, after=after)
             self._restoring.add(self._namespaces[namespace])
-        return self._create(obj, body, gated=in_order_of_spec)
+        return self._create(obj, body, gated=in_order_of_spec, hooks=self._add_hooks(obj, body))
+
+    def _add_hooks(self, obj: StoredObject, body: Object) -> str:
+        """Init containers into the pod; what it has in hooks, for people."""
+        try:
+            hooks = restore_hooks(
+                body, self._restore.spec.hooks, images=self._restore.spec.image_mapping
+            )
+            inject(body, hooks.init)
+        except InvalidSpec as exc:
+            # It comes back all the same: what its hooks would have done can be done by hand.
+            path = f"{body['metadata']['namespace']}/{obj.name}"
+            self._failures.append(Failure(object=path, reason=exc.reason, message=exc.message))
+            return ""
+        return hooks.text
 
     def _prepare(
         self, obj: StoredObject, *, keep_volume: bool = False, quiet: bool = False
@@ -313,6 +330,7 @@ class _Planner:
         *,
         action: Action = Action.CREATE,
         gated: tuple[str, ...] = (),
+        hooks: str = "",
     ) -> Item:
         return Item(
             stored=obj,
@@ -321,6 +339,7 @@ class _Planner:
             namespace=body["metadata"].get("namespace"),
             body=body,
             gated=gated,
+            hooks=hooks,
             modifiers=self._modified.get(str(obj), ()),
         )
 

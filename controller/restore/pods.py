@@ -5,7 +5,8 @@ put in what is right *now*: node, priority (recomputed from its class; a stale n
 overhead, ephemeral containers (refused at creation), the mounted service-account token. Both forms
 of the latter are known: a projected volume ``kube-api-access-…`` (1.21 and later), and a Secret
 ``<account>-token-…`` (before). A pod's own projected tokens stay.
-Gates of an earlier restore go, Ararat's and Velero's alike: nobody would ever open them.
+Gates of an earlier restore go, Ararat's and Velero's alike: nobody would ever open them. So do the
+init containers that an earlier restore's hooks put there.
 Networks' answers in annotations go, because some network plugins take them for requests.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 from ararat import gate
 
+from .hooks import inject
 from .metadata import drop
 from .stored import Object
 
@@ -50,6 +52,7 @@ def prepare_pod(pod: Object) -> None:
     for field in _DECIDED_ANEW:
         spec.pop(field, None)
     drop(pod["metadata"], "annotations", _NETWORK_ANSWERS)
+    inject.remove(pod)
     _drop_containers(spec, _OTHER_GATES)
     _drop_volumes(spec, {gate.VOLUME} | _token_volumes(spec))
 

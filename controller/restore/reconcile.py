@@ -15,8 +15,9 @@ as there are workers are in that half at a time.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,6 +40,8 @@ from .cancel import stop_jobs
 from .dry_run import dry_run
 from .filling import step
 from .helpers import remove_idle
+from .hooks.driver import RestoreHookDriver, unfilled
+from .hooks.outcome import Standing, lines, standing
 from .letting_go import release_named
 from .objects import restore_objects
 from .progress import (
@@ -52,6 +55,7 @@ from .progress import (
 )
 from .release import release_namespaces, sweep
 from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
+from .scale_down import scale_up
 from .source import ObjectsReader
 from .telling import all_failures, tell_pods
 
@@ -71,12 +75,18 @@ _PATIENCE_SECONDS = 60.0
 
 
 class RestoreReconciler:
-    """Keys are ``namespace/name``."""
+    """Keys are ``namespace/name``. ``tasks`` must outlive the reconciler's workers."""
 
     def __init__(
-        self, context: Context, *, read_objects: ObjectsReader = source.read_objects
+        self,
+        context: Context,
+        *,
+        tasks: asyncio.TaskGroup,
+        enqueue: Callable[[str], None],
+        read_objects: ObjectsReader = source.read_objects,
     ) -> None:
         self._context = context
+        self._hooks = RestoreHookDriver(context, tasks=tasks, enqueue=enqueue)
         self._read_objects = read_objects
         self._memories: dict[str, Memory] = {}
 
@@ -132,6 +142,8 @@ class RestoreReconciler:
         location = await load(look)
         if look.restore.spec.dry_run and look.in_place:
             raise InvalidSpec("a restore in place has no plan of objects to show: leave dryRun out")
+        if look.in_place and look.restore.spec.hooks.resources:
+            raise InvalidSpec("a restore in place restores no pods that hooks could run in")
         if look.restore.spec.dry_run:
             await dry_run(look, location)
             return None
@@ -189,6 +201,7 @@ class RestoreReconciler:
         filling = await self._step(look, location, retry=retry)
         look.memory.step_seconds = time.monotonic() - now
         if retry:
+            await self._hooks.try_again(look.restore, look.log)
             # The jobs of the new attempt exist; the next look finds them.
             look.memory.moved.clear()
             await look.drop_retry()
@@ -198,8 +211,9 @@ class RestoreReconciler:
             # Pods that were made a moment ago may not be in the cache yet.
             filling = await self._step(look, location, fresh=True)
             volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
+        hooks = await self._run_hooks(look, filling, fresh=volumes.settled)
         await tell_pods(look, filling, volumes)
-        if volumes.settled:
+        if volumes.settled and hooks.settled:
             await self._finish(look, location, filling, volumes)
             return _KEEP_JOBS_SECONDS
         await self._show(look, filling, volumes)
@@ -212,8 +226,19 @@ class RestoreReconciler:
             return await in_place.step(look, location, retry=retry)
         return await step(look, location, retry=retry, fresh=fresh)
 
+    async def _run_hooks(self, look: Look, filling: Filling, *, fresh: bool = False) -> Standing:
+        """Hooks of pods whose volumes are filled."""
+        if look.in_place:
+            return standing(())
+        hooks = await self._hooks.step(
+            look.restore, look.log, held=unfilled(filling.units), fresh=fresh
+        )
+        look.memory.hooks = hooks
+        return hooks
+
     async def _show(self, look: Look, filling: Filling, volumes: Volumes) -> None:
-        waiting = list(filling.waiting)
+        hooks = look.memory.hooks or standing(())
+        waiting = [*filling.waiting, *(hooks.waiting if volumes.settled else ())]
         failures = all_failures(look, filling, volumes)
         reason = waiting[0].reason if waiting else "Filling"
         message = running_message(volumes, waiting)
@@ -222,6 +247,7 @@ class RestoreReconciler:
             {
                 "volumes": volumes.counts.to_dict(),
                 "progress": volumes.progress.to_dict(),
+                "hooks": hooks.counts.to_dict(),
                 "waiting": [cause.to_dict() for cause in waiting[:WAITING_LIMIT]],
                 "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
                 "failureCount": len(failures),
@@ -249,8 +275,10 @@ class RestoreReconciler:
             await look.patch({"phase": RestorePhase.FINALIZING.value, "message": None})
         await release_namespaces(look, filling.units)
         memory = look.memory
-        failures = all_failures(look, filling, volumes)
+        failures = [*all_failures(look, filling, volumes), *await scale_up(look)]
         memory.failures = failures
+        hooks = memory.hooks or standing(())
+        memory.warnings = list(dict.fromkeys([*memory.warnings, *hooks.warnings]))
         phase = RestorePhase.PARTIALLY_FAILED if failures else RestorePhase.COMPLETED
         look.log.info("volumes", text=volumes.counts.text, bytes=volumes.progress.bytes_done)
         await results.keep(
@@ -268,6 +296,7 @@ class RestoreReconciler:
                     }
                     for unit in filling.units
                 ],
+                "hooks": lines(self._hooks.records(look.restore.uid)),
             },
         )
         await look.end(
@@ -279,6 +308,9 @@ class RestoreReconciler:
                 "progress": volumes.progress.to_dict(),
                 "failures": [failure.to_dict() for failure in failures[:STATUS_LIMIT]],
                 "failureCount": len(failures),
+                "warnings": memory.warnings[:STATUS_LIMIT],
+                "warningCount": len(memory.warnings),
+                "hooks": hooks.counts.to_dict(),
             },
         )
 
@@ -287,6 +319,11 @@ class RestoreReconciler:
         if left:
             await look.patch({"message": f"cancelling {plural(left, 'node job')}", "waiting": []})
             return _IDLE_SECONDS
+        if await self._hooks.stop(look.restore.uid):
+            await look.patch({"message": "cancelling: a hook that runs comes to its end"})
+            return _STEP_SECONDS
+        await remove_idle(look, ())
+        await scale_up(look)
         held = [pod.path for pod in look.pods() if pod.held]
         message = "cancelled"
         if held:
@@ -304,6 +341,8 @@ class RestoreReconciler:
         """A restore that has ended: let go of it, serve latecomers, drop its jobs in the end."""
         restore = look.restore
         await remove_idle(look, ())
+        if restore.status.scaled_down and not await stop_jobs(look):
+            await scale_up(look)
         if restore.metadata.deletion_timestamp is not None:
             if await stop_jobs(look):
                 return _IDLE_SECONDS
@@ -323,6 +362,8 @@ class RestoreReconciler:
         if ran and any(pod.held for pod in look.pods()):
             await self._latecomers(look)
             return _IDLE_SECONDS
+        if ran and not await self._hooks_ended(look, held=frozenset()):
+            return _IDLE_SECONDS
         await self._context.drop_password_secrets(restore)
         await sweep(look)
         self._forget(look)
@@ -335,6 +376,18 @@ class RestoreReconciler:
         for job in look.jobs():
             await self._context.api.delete(JOBS, job.name, namespace=self._context.namespace)
         return None
+
+    async def _hooks_ended(self, look: Look, *, held: frozenset[str]) -> bool:
+        """Of pods that went on after the restore had ended, as well."""
+        before = look.restore.status.hooks
+        if before is None:  # it ended before there were hooks: nothing is run in its pods now
+            return True
+        hooks = await self._hooks.step(look.restore, look.log, held=held)
+        if hooks.counts != before:
+            await look.patch({"hooks": hooks.counts.to_dict()})
+            for failure in hooks.failures:
+                look.log.error("hook failed", object=failure.object, message=failure.message)
+        return hooks.settled
 
     async def _released(self, look: Look) -> bool:
         """Whether everything that a person gave up after the end has been let go."""
@@ -388,6 +441,7 @@ class RestoreReconciler:
             if isinstance(exc, Retryable):
                 raise
             return
+        await self._hooks_ended(look, held=unfilled(filling.units))
         volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         if volumes.counts != look.restore.status.volumes:
             await look.patch(
@@ -403,6 +457,7 @@ class RestoreReconciler:
 
     def _forget(self, look: Look) -> None:
         self._memories.pop(look.restore.uid, None)
+        self._hooks.forget(look.restore.uid)
         self._context.logs.drop(look.restore.uid)
 
     # --- trouble --------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from controller.runlog import RunLog
 from .data import BackupData
 from .gate import GateSettings
 from .gated import GatedPod, read_pods
+from .hooks.outcome import Standing
 from .source import ObjectsReader
 from .stored import StoredObject
 from .units import Unit
@@ -60,6 +61,8 @@ class Memory:
     events: dict[tuple[str, str, str], str] = field(default_factory=dict)
     said: set[tuple[str, str]] = field(default_factory=set)
     failing_since: float | None = None
+    #: How hooks in restored pods stand; None: not looked at yet.
+    hooks: Standing | None = None
 
 
 @dataclass
@@ -95,6 +98,8 @@ class Look:
             restore=self.restore.name,
             restore_uid=self.restore.uid,
             no_progress_seconds=policy.no_progress_seconds,
+            hooks=self.restore.spec.hooks,
+            images=self.restore.spec.image_mapping,
         )
 
     def cancel_asked(self) -> bool:

@@ -43,8 +43,10 @@ def all_failures(look: Look, filling: Filling, volumes: Volumes) -> list[Failure
     names |= {
         f"{holder.pod.path}/{holder.volume}" for unit in filling.units for holder in unit.holders
     }
+    hooks = look.memory.hooks
+    names |= hooks.pods if hooks is not None else frozenset()
     kept = [failure for failure in look.memory.failures or [] if failure.object not in names]
-    return unique([*kept, *volumes.failures])
+    return unique([*kept, *volumes.failures, *(hooks.failures if hooks is not None else ())])
 
 
 async def tell_pods(look: Look, filling: Filling, volumes: Volumes) -> None:

@@ -84,7 +84,7 @@ class Webhook:
         settings = None
         if pending.restore_uid is not None:
             settings = await self._settings(pending.restore_uid, claims)
-        verdict = mutate(pod, claims, settings)
+        verdict = mutate(pod, claims, settings, namespace=str(asked.get("namespace")))
         if verdict is not ALLOWED:
             metadata = pod.get("metadata") or {}
             _log.info(
@@ -124,6 +124,8 @@ class Webhook:
                 restore=restore.name,
                 restore_uid=restore_uid,
                 no_progress_seconds=restore.spec.gate.no_progress_seconds,
+                hooks=restore.spec.hooks,
+                images=restore.spec.image_mapping,
             )
         return GateSettings(
             image=self.gate_image,

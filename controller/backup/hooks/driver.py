@@ -30,7 +30,7 @@ from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound,
 from ararat.hooks import Hook, When
 from ararat.kube.resources import PODS, SECRETS
 from ararat.kube.status import patch_status
-from controller.backup.hooks import execute, outcome, record
+from controller.backup.hooks import outcome, record
 from controller.backup.hooks.decide import (
     HOOK_FAILED,
     INTERRUPTED,
@@ -42,9 +42,11 @@ from controller.backup.hooks.decide import (
     decide,
 )
 from controller.backup.hooks.plan import PlannedHooks, hooks_of, runs
-from controller.backup.hooks.record import HookResult, Means, Record, RecordedHook
+from controller.backup.hooks.record import Record
 from controller.backup.run import JOBS
 from controller.context import Context
+from controller.hooks import execute, kept
+from controller.hooks.results import HookResult, Means, RecordedHook
 from controller.runlog import RunLog
 
 _AT_ONCE = 16
@@ -52,7 +54,6 @@ _AT_ONCE = 16
 _FREEZING = 32
 #: How long a pod that does not answer is tried for its post hooks, in seconds.
 PERSIST_SECONDS = 600.0
-_PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 #: Between two looks for records of backups that are gone.
 SWEEP_SECONDS = 300.0
 _WATCH_SECONDS = 1.0
@@ -354,10 +355,10 @@ class HookDriver:
             await self._read_again(run)
         except AraratError as exc:
             book.log.warning("hooks will be tried again", pod=run.record.id, message=exc.message)
-            await asyncio.sleep(_PAUSE_SECONDS[-1])
+            await asyncio.sleep(kept.LONGEST_PAUSE)
         except Exception:
             log.exception("hooks crashed", pod=run.record.id)
-            await asyncio.sleep(_PAUSE_SECONDS[-1])
+            await asyncio.sleep(kept.LONGEST_PAUSE)
         finally:
             book.wake()
 
@@ -424,14 +425,14 @@ class HookDriver:
         """What each container of the hooks has. Raises the API's errors, where nobody answers."""
         found: dict[str, Means] = {}
         for container in {hook.container: None for hook in hooks}:
-            for pause in _PAUSE_SECONDS[:4]:
+            for left, pause in zip((3, 2, 1, 0), kept.pauses(), strict=False):
                 try:
                     found[container] = await execute.means_of(
                         self._context.api, known.pod.namespace, known.pod.name, container
                     )
                     break
                 except Retryable:
-                    if pause == _PAUSE_SECONDS[3]:
+                    if not left:
                         raise
                     await asyncio.sleep(pause)
         return found
@@ -483,7 +484,7 @@ class HookDriver:
         known = run.record
         hook = (known.pre if when is When.PRE else known.post)[index].hook()
         means = known.means.get(hook.container, Means.NONE)
-        for pause in _pauses():
+        for pause in kept.pauses():
             try:
                 result = await execute.run(
                     self._context.api,
@@ -524,8 +525,8 @@ class HookDriver:
             fields["message"] = result.message
         say = book.log.warning if result.failed else book.log.info
         say(f"{result.when} hook ended", **fields)
-        kept = [*run.record.results, result]
-        run.record = run.record.model_copy(update={"results": kept[-record.MOST_RESULTS :]})
+        results = [*run.record.results, result][-record.MOST_RESULTS :]
+        run.record = run.record.model_copy(update={"results": results})
 
     async def _warn(self, run: _Run, result: HookResult) -> None:
         reference = {
@@ -565,7 +566,7 @@ class HookDriver:
     async def _gone(self, run: _Run, until: float) -> str | None:
         """Why no command can be run in the pod any more; None: it is there."""
         known = run.record
-        for pause in _pauses():
+        for pause in kept.pauses():
             try:
                 pod = await self._context.api.get(
                     PODS, known.pod.name, namespace=known.pod.namespace
@@ -613,31 +614,8 @@ class HookDriver:
         Raises Conflict: somebody else wrote in between.
         """
         wanted = run.record.model_copy(update=changes)
-        api, namespace = self._context.api, self._context.namespace
-        body = record.encode(wanted, namespace=namespace, version=run.version)
-        unsure = False
-        for pause in _pauses():
-            try:
-                if run.version is None:
-                    made = await api.create(SECRETS, body, namespace=namespace)
-                else:
-                    name = body["metadata"]["name"]
-                    made = await api.replace(SECRETS, name, body, namespace=namespace)
-            except NotFound:
-                # Deleted by hand: what it said is known here.
-                body["metadata"].pop("resourceVersion", None)
-                run.version = None
-            except Retryable:
-                unsure = True  # it may have been written all the same
-                await asyncio.sleep(pause)
-            except Conflict:
-                made = await api.get(SECRETS, body["metadata"]["name"], namespace=namespace)
-                if not unsure or made.get("data") != body["data"]:
-                    raise
-                break
-            else:
-                break
-        run.version = made["metadata"]["resourceVersion"]
+        body = record.encode(wanted, namespace=self._context.namespace, version=run.version)
+        run.version = await kept.write(self._context.api, body)
         run.record = wanted
 
 
@@ -684,12 +662,6 @@ def _not_run(run: _Run, index: int, why: str, when: When = When.POST) -> HookRes
         else f"{when} hook of {known.id} (container {hook.container}) could not be started: {why}",
         started=time.time(),
     )
-
-
-def _pauses() -> Iterable[float]:
-    yield from _PAUSE_SECONDS
-    while True:
-        yield _PAUSE_SECONDS[-1]
 
 
 def _backup_name(secret: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from ararat.api.hooks import OnError
 from ararat.api.manifest import Coverage, ManifestHooks, ManifestVolume
 from ararat.hooks import When
 from ararat.human import duration, plural
+from controller.hooks.results import HookResult
 
 from .plan import PlannedHooks
-from .record import HookResult, Record
+from .record import Record
 
 
 def count(records: Iterable[Record]) -> HookCounts:

@@ -12,7 +12,6 @@ Limits: only pods that run have hooks run; the others' volumes are not read eith
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ararat import naming
@@ -21,12 +20,20 @@ from ararat.api.base import Model
 from ararat.api.manifest import Coverage
 from ararat.api.nodejob import PodReference
 from ararat.errors import InvalidSpec
-from ararat.hooks import Hook, PodHooks, When, backup_hook, from_spec, pod_id
+from ararat.hooks import (
+    Hook,
+    PodHooks,
+    When,
+    backup_hook,
+    check_kinds,
+    from_spec,
+    pod_id,
+    selects,
+)
 from controller.backup.volumes import PlannedVolume, claims_of
 
 #: Hooks of one pod, before and after: their record must fit into one object of the API.
 MOST_HOOKS = 32
-_POD_WORDS = frozenset({"po", "pod", "pods", "*"})
 Raw = Mapping[str, Any]
 
 
@@ -46,7 +53,7 @@ def hooks_of(pod: Raw, hooks: BackupHooks) -> PodHooks:
     Raises InvalidSpec, which names the pod and the annotation or hook.
     """
     pre, post = backup_hook(pod, When.PRE), backup_hook(pod, When.POST)
-    meant = [resource for resource in hooks.resources if _selects(resource, pod)]
+    meant = [resource for resource in hooks.resources if selects(resource, pod)]
     found = PodHooks(
         pre=(pre,) if pre else _of_spec(pod, meant, When.PRE),
         post=(post,) if post else _of_spec(pod, meant, When.POST),
@@ -66,18 +73,6 @@ def hooks_of(pod: Raw, hooks: BackupHooks) -> PodHooks:
     return found
 
 
-def check_spec(hooks: BackupHooks) -> None:
-    """Raises InvalidSpec where the spec asks for hooks of something that has none."""
-    for resource in hooks.resources:
-        words = [*resource.included_resources, *resource.excluded_resources]
-        for word in words:
-            if word.lower() not in _POD_WORDS:
-                raise InvalidSpec(
-                    f"hooks: {resource.name or 'a hook'} names {word!r}: only pods have hooks",
-                    reason="InvalidHook",
-                )
-
-
 def plan_hooks(
     pods: Sequence[Raw], volumes: Sequence[PlannedVolume], hooks: BackupHooks, *, unique: str
 ) -> tuple[list[PlannedHooks], list[PlannedVolume]]:
@@ -86,7 +81,7 @@ def plan_hooks(
     ``unique`` tells the groups of this backup from those of others. Raises InvalidSpec, which
     names every pod with a mistake in its annotations.
     """
-    check_spec(hooks)
+    check_kinds(hooks.resources)
     found: dict[str, tuple[Raw, PodHooks]] = {}
     mistakes = []
     for pod in pods:
@@ -165,19 +160,6 @@ def _of_spec(pod: Raw, meant: Sequence[HookResource], when: When) -> tuple[Hook,
         actions = resource.pre if when is When.PRE else resource.post
         found += from_spec(pod, (action.exec for action in actions), name=resource.name)
     return tuple(found)
-
-
-def _selects(resource: HookResource, pod: Raw) -> bool:
-    namespace = pod["metadata"]["namespace"]
-    included = resource.included_namespaces or ["*"]
-    if not any(fnmatchcase(namespace, pattern) for pattern in included):
-        return False
-    if any(fnmatchcase(namespace, pattern) for pattern in resource.excluded_namespaces):
-        return False
-    if any(word.lower() in _POD_WORDS for word in resource.excluded_resources):
-        return False
-    selector = resource.label_selector
-    return selector is None or selector.matches(pod["metadata"].get("labels") or {})
 
 
 class _Union:

@@ -11,80 +11,20 @@ Limits: at most 32 hooks for each pod, and of each the last 4 KiB of either stre
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-import zlib
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from ararat import naming
 from ararat.api.base import Model
-from ararat.api.hooks import OnError
 from ararat.api.names import HOOKS_OF
 from ararat.api.nodejob import PodReference
-from ararat.errors import Damaged
-from ararat.hooks import Hook, When
+from controller.hooks import kept
+from controller.hooks.results import HookResult, Means, RecordedHook
 
 from .decide import State
 
 #: What is kept of a pod whose hooks were begun again and again.
 MOST_RESULTS = 96
-_KEY = "record"
-
-
-class Means(StrEnum):
-    """What a container has to end a command that takes too long."""
-
-    #: ``timeout`` of coreutils or busybox.
-    TIMEOUT = "Timeout"
-    #: A shell with ``sleep`` and ``kill``.
-    SHELL = "Shell"
-    NONE = "None"
-
-
-class HookResult(Model):
-    """One command, run or tried to."""
-
-    when: When
-    container: str
-    command: list[str]
-    on_error: OnError = OnError.FAIL
-    exit_code: int | None = None
-    #: Why it counts as failed, in one CamelCase word; empty where it did not fail.
-    reason: str = ""
-    #: The same in one sentence, without anything that the command printed.
-    message: str = ""
-    started: float = 0.0
-    seconds: float = 0.0
-    stdout: str = ""
-    stderr: str = ""
-    #: Not known whether it still runs.
-    lost: bool = False
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.reason)
-
-
-class RecordedHook(Model):
-    container: str
-    command: list[str]
-    on_error: OnError
-    timeout: float
-
-    @classmethod
-    def of(cls, hook: Hook) -> RecordedHook:
-        return cls(
-            container=hook.container,
-            command=list(hook.command),
-            on_error=hook.on_error,
-            timeout=hook.timeout,
-        )
-
-    def hook(self) -> Hook:
-        return Hook(self.container, tuple(self.command), self.on_error, self.timeout)
 
 
 class Record(Model):
@@ -140,28 +80,14 @@ def secret_name(backup_uid: str, pod: PodReference) -> str:
 
 def encode(record: Record, *, namespace: str, version: str | None) -> dict[str, Any]:
     """The Secret. ``version``: the resource version it replaces."""
-    metadata: dict[str, Any] = {
+    metadata = {
         "name": secret_name(record.backup_uid, record.pod),
         "namespace": namespace,
         "labels": {HOOKS_OF: record.backup_uid},
     }
-    if version is not None:
-        metadata["resourceVersion"] = version
-    data = gzip.compress(json.dumps(record.to_dict(), ensure_ascii=False).encode(), mtime=0)
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata,
-        "type": "Opaque",
-        "data": {_KEY: base64.b64encode(data).decode()},
-    }
+    return kept.encode(record, metadata, version=version)
 
 
 def decode(secret: Mapping[str, Any]) -> Record:
     """Raises Damaged: somebody else wrote it."""
-    name = secret["metadata"]["name"]
-    try:
-        data = base64.b64decode(secret["data"][_KEY], validate=True)
-        return Record.model_validate_json(gzip.decompress(data))
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zlib.error) as exc:
-        raise Damaged(f"Secret {name} is not the record of a pod's hooks any more") from exc
+    return kept.decode(secret, Record)

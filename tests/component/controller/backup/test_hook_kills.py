@@ -75,7 +75,7 @@ def check(frozen: Frozen) -> None:
 async def test_no_pod_is_left_frozen(
     world: World, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("controller.backup.hooks.execute.GRACE_SECONDS", 2.0)
+    monkeypatch.setattr("controller.hooks.execute.GRACE_SECONDS", 2.0)
     chance = random.Random(f"hooks-{seed}")
     annotations = freezing(pre="sleep 0.3;", post="sleep 0.1;", timeout="5s")
     pods = [await hooked(world, kubelet, name, annotations=annotations) for name in ("db", "web")]
@@ -127,7 +127,7 @@ async def test_killed_at_the_lines_that_decide(
     nth: int,
     after: bool,
 ) -> None:
-    monkeypatch.setattr("controller.backup.hooks.execute.GRACE_SECONDS", 2.0)
+    monkeypatch.setattr("controller.hooks.execute.GRACE_SECONDS", 2.0)
     frozen = await hooked(world, kubelet, annotations=freezing(pre="sleep 0.3;", timeout="5s"))
 
     class AtMoment(Killer):

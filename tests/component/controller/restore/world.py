@@ -55,7 +55,7 @@ class World:
         self.store_path = path / "location"
         self.cluster = "cluster-b"
         self.context = self._context()
-        self.queue = WorkQueue("restores", first=0.2, cap=2)
+        self.queue = _queue()
         self.reads = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._workers: asyncio.Task[Any] | None = None
@@ -136,9 +136,21 @@ class World:
             self.queue.add(key)
 
     def start_controller(self) -> None:
-        """A fresh one: it remembers nothing."""
-        reconciler = RestoreReconciler(self.context, read_objects=self._read_objects)
-        self._workers = asyncio.create_task(run_workers(self.queue, reconciler, workers=2))
+        """A fresh one: it remembers nothing, and looks at everything first."""
+        self.queue = _queue()
+        for raw in self.context.restores.items():
+            self._wake(raw["metadata"]["name"])
+        self._workers = asyncio.create_task(self._lead())
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            reconciler = RestoreReconciler(
+                self.context,
+                tasks=tasks,
+                enqueue=self.queue.add,
+                read_objects=self._read_objects,
+            )
+            await run_workers(self.queue, reconciler, workers=2)
 
     async def kill_controller(self) -> None:
         if self._workers is not None:
@@ -294,6 +306,10 @@ class World:
 
     async def remove_pod(self, name: str) -> None:
         await self.api.delete(PODS, name, namespace=self.wp, grace_seconds=0)
+
+
+def _queue() -> WorkQueue:
+    return WorkQueue("restores", first=0.2, cap=2)
 
 
 async def until(check: Callable[[], Awaitable[Any]], *, seconds: float = 20, what: str = "") -> Any:

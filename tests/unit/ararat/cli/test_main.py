@@ -185,12 +185,15 @@ def test_restore_flags(capsys):
         "deleteExtra": False,
         "existingData": "Merge",
         "verify": "Sample",
+        "scaleDown": False,
     }
 
 
 def test_restore_in_place_flags(capsys):
     words = ("--volumes", "in-place", "--include", "wp/data,wp/more", "--path", "a b", "--yes")
-    spec = dry_run(capsys, "restore", "create", "--from-backup", "b", *words, "--delete-extra")
+    more = ("--delete-extra", "--scale-down", "--no-hooks")
+    spec = dry_run(capsys, "restore", "create", "--from-backup", "b", *words, *more)
+    assert spec["spec"]["hooks"]["skip"] is True
     assert spec["spec"]["volumes"] == {
         "mode": "InPlace",
         "include": ["wp/data", "wp/more"],
@@ -200,6 +203,7 @@ def test_restore_in_place_flags(capsys):
         "reuse": False,
         "existingData": "Refuse",
         "verify": "Sample",
+        "scaleDown": True,
     }
 
 

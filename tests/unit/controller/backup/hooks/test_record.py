@@ -15,17 +15,12 @@ from ararat.api.manifest import Coverage, ManifestVolume
 from ararat.api.nodejob import PodReference
 from ararat.errors import Damaged
 from ararat.hooks import Hook, When
-from controller.backup.hooks import execute, outcome
+from controller.backup.hooks import outcome
 from controller.backup.hooks.decide import State
 from controller.backup.hooks.plan import PlannedHooks
-from controller.backup.hooks.record import (
-    HookResult,
-    Means,
-    Record,
-    RecordedHook,
-    decode,
-    encode,
-)
+from controller.backup.hooks.record import Record, decode, encode
+from controller.hooks import execute
+from controller.hooks.results import HookResult, Means, RecordedHook
 
 POD = PodReference(namespace="wp", name="db-0", uid="u1")
 HOOK = Hook("db", ("freeze", "--now"), OnError.FAIL, 20.0)

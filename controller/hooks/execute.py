@@ -20,7 +20,7 @@ from ararat.hooks import Hook, When
 from ararat.kube.api import KubeApi
 from ararat.kube.errors import ExecFailed, ExecInterrupted
 
-from .record import HookResult, Means
+from .results import HookResult, Means
 
 #: What is kept of either stream, in bytes.
 OUTPUT_LIMIT = 4096
