@@ -145,7 +145,7 @@ class Creator:
                     f"this cluster does not serve {rt.qualified} ({rt.api_version})",
                     reason="KindNotServed",
                 )
-            webhook = _failing_webhook(error)
+            webhook = failing_webhook(error)
             if webhook and (pause is None or webhook in self._silent):
                 self._silent.add(webhook)
                 raise WebhookFailing(
@@ -225,7 +225,7 @@ def _passes_by(error: Forbidden) -> bool:
     return "service account" in text or "serviceaccount" in text
 
 
-def _failing_webhook(error: AraratError) -> str:
+def failing_webhook(error: AraratError) -> str:
     """The name of the webhook that the API server could not ask."""
     found = _WEBHOOK.search(error.message)
     return found[1] if found else ""

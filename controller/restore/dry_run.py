@@ -7,6 +7,8 @@ in the cluster or in the location.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ararat.api.base import utcnow
 from ararat.api.plan import Action
 from ararat.api.restore import ObjectCounts, RestorePhase
@@ -18,6 +20,7 @@ from .begin import plan, survey, terminating
 from .foresight import foresee
 from .plan import Plan
 from .progress import STATUS_LIMIT
+from .rehearsal import rehearse
 from .run import Look
 
 
@@ -29,7 +32,14 @@ async def dry_run(look: Look, location: OpenLocation) -> None:
     made = await foresee(
         look.context.api, made, existing, policy=look.restore.spec.existing_resource_policy
     )
-    warnings = list(made.warnings)
+    refused, unknown = await rehearse(
+        look.context.api,
+        made,
+        namespaces=existing.namespaces,
+        served={rt.qualified: rt for rt in existing.served},
+    )
+    made = replace(made, failures=(*made.failures, *refused))
+    warnings = [*made.warnings, *unknown]
     blocked = terminating(existing)
     if blocked:
         warnings.insert(0, f"the restore would wait: {blocked}")

@@ -5,7 +5,7 @@ plan that does not say what stays as it is would be half a plan.
 Decision: each kind is listed once in each namespace that exists, page by page, and compared with
 what would be created. A kind that this cluster does not serve, and that the plan does not bring, is
 a failure that the restore would have, and is said as one.
-Limits: whether admission would refuse an object is not asked.
+Limits: whether admission would refuse an object is asked by ``rehearsal``.
 """
 
 from __future__ import annotations

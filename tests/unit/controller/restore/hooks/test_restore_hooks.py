@@ -164,6 +164,6 @@ def test_the_plan_tells_of_hooks_and_their_mistakes() -> None:
         )
     )
     assert len(body(again, "pods")["spec"]["initContainers"]) == 1
-    wrong = plan(stored_pod(owner=None, annotations={POST + "comand": "load"}))
+    wrong = plan(stored_pod(owner=None, annotations={POST + "cmd": "load"}))
     assert [failure.reason for failure in wrong.failures] == ["InvalidHook"]
     assert only(wrong, "pods").body is not None
