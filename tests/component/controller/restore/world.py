@@ -312,7 +312,7 @@ def _queue() -> WorkQueue:
     return WorkQueue("restores", first=0.2, cap=2)
 
 
-async def until(check: Callable[[], Awaitable[Any]], *, seconds: float = 20, what: str = "") -> Any:
+async def until(check: Callable[[], Awaitable[Any]], *, seconds: float = 60, what: str = "") -> Any:
     """Ask until the answer is true; returns it."""
     deadline = time.monotonic() + seconds
     answer = None
