@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.conftest import Ground, Namespaces, delete_namespace
-from tests.e2e.support import kinds
+from tests.e2e.support import kinds, replaced
 from tests.e2e.support.podwatch import watch_pods
 from tests.e2e.support.tools import CommandFailed, Object, Tools
 from tests.e2e.support.waiting import eventually
@@ -46,16 +46,20 @@ def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespac
             assert one.stdout == "7\n"
 
             delete_namespace(tools, name)
-            with watch_pods(tools, name) as history, _interference(tools, name) as deleted:
-                tools.ararat("restore", "create", restore, "--from-backup", backup, "--wait")
-                _wait_until_running(tools, name)
+            with watch_pods(tools, name) as history:
+                with replaced.agents_away(tools):
+                    tools.ararat("restore", "create", restore, "--from-backup", backup)
+                    replaced.at_their_gates(tools, name, _EXPECTED)
+                    replaced.cause_is_told(tools, restore, "NoAgent")
+                    replaced.replace_all(tools, name)
+                with _interference(tools, name):
+                    tools.ararat("restore", "wait", restore)
+                    _wait_until_running(tools, name)
             _prove_equal(tools, name, before)
-        assert deleted, "no pod was replaced on the way"
         filled = {*_CLAIMS, "two"}
-        # A pod that replaces one after its claim was filled has no gate, and saw its data all the
-        # same: that is what its guard kept, and what was compared above.
-        late = "the first init container is None"
-        assert [v for v in history.violations(gated=filled) if late not in v] == []
+        replaced.prove_held(tools, history, restore, claims=filled)
+        replaced.prove_once(tools, restore, claims=filled)
+        assert tools.exec(name, "bare", ["cat", "/records/hooks"]) == "init\npost\n"
         _prove_other_kinds(tools, name)
         found = tools.get("restores.ararat.dev", restore, namespace=tools.namespace)
         assert found is not None
@@ -64,6 +68,7 @@ def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespac
         assert left is not None
         assert "ararat.dev/restoring" not in left["metadata"]["labels"]
         _prove_in_place(tools, name, backup)
+        _prove_scaled_down(tools, name, backup, before)
         _prove_without_pods(tools, name, namespaces.new("claims"), backup, installed.image, before)
     finally:
         tools.kubectl("delete", "crd", f"databases.{kinds.GROUP}", "--wait=false")
@@ -129,6 +134,8 @@ def _prove_equal(tools: Tools, name: str, before: dict[str, Walk]) -> None:
     assert set(after) == set(before) == {*_CLAIMS, "two", "scratch"}
     for key, walked in before.items():
         same(walked, after[key])
+    shared = {pod["spec"]["nodeName"] for pod in _running(tools, name)["shared"]}
+    assert len(shared) > 1, "the pods that share a claim are on one node"
     for pods in _running(tools, name).values():
         for pod in pods:
             pod_name = pod["metadata"]["name"]
@@ -144,6 +151,19 @@ def _prove_in_place(tools: Tools, name: str, backup: str) -> None:
     where = ("--volumes", "in-place", "--include", f"{name}/shared", "--path", "f7", "--yes")
     tools.ararat("restore", "create", f"{name}-file", "--from-backup", backup, *where, "--wait")
     assert tools.exec(name, pods[1], ["cat", "/data/f7", "/data/f8"]) == "7\nchanged\n"
+
+
+def _prove_scaled_down(tools: Tools, name: str, backup: str, before: dict[str, Walk]) -> None:
+    """The volume of a StatefulSet's pod, while all of them are gone; then they come back."""
+    uids = {pod["metadata"]["uid"] for pod in _running(tools, name)["web"]}
+    tools.exec(name, "web-0", ["sh", "-c", "rm -rf /data/odd /data/20*; echo x > /data/more"])
+    where = ("--volumes", "in-place", "--include", f"{name}/data-web-0", "--delete-extra", "--yes")
+    arguments = ("--from-backup", backup, *where, "--scale-down", "--wait")
+    tools.ararat("restore", "create", f"{name}-scaled", *arguments)
+    _wait_until_running(tools, name)
+    web = _running(tools, name)["web"]
+    assert uids.isdisjoint(pod["metadata"]["uid"] for pod in web)
+    same(before["data-web-0"], walk(tools, namespace=name, pod="web-0", directory="/data"))
 
 
 def _prove_without_pods(
@@ -203,7 +223,8 @@ def _operator(tools: Tools, name: str, image: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interference(tools: Tools, name: str) -> Iterator[list[str]]:
-    """Deletes one pod of each owner as soon as it stands at its gate; yields their names."""
+    """Deletes one more pod of each owner as soon as it stands at its gate, while volumes are being
+    filled; yields their names."""
     deleted: list[str] = []
     apps = {"web", "shared", "agents", "operated"}
 

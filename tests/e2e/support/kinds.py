@@ -21,6 +21,12 @@ _RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
 }
 _AMOUNTS = {"cpu": "10m", "memory": "48Mi"}
+#: After a restore, in the image that is there.
+_HOOKS = {
+    "init.hook.restore.ararat.dev/command": '["sh", "-c", "echo init >> /records/hooks"]',
+    "post.hook.restore.ararat.dev/command": '["sh", "-c", "echo post >> /records/hooks"]',
+    "post.hook.restore.ararat.dev/wait-for-ready": "true",
+}
 
 
 def everything(image: str) -> list[Object]:
@@ -130,6 +136,7 @@ def bare(image: str) -> Object:
         after="cp -a /data/. /two/ && cp -a /data/. /scratch/ && echo left > /left/file",
     )
     metadata = {**template["metadata"], "name": "bare"}
+    metadata["annotations"] = {**metadata["annotations"], **_HOOKS}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
@@ -190,6 +197,14 @@ def _deployment(image: str) -> Object:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     template["spec"]["containers"][0]["securityContext"] = _RESTRICTED
+    template["spec"]["topologySpreadConstraints"] = [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "shared"}},
+        }
+    ]
     return obj(
         "apps/v1",
         "Deployment",
