@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.conftest import delete_namespace
+from tests.e2e.conftest import Ground, delete_namespace
 from tests.e2e.support.install import wait_until_ready
 from tests.e2e.support.podwatch import watch_pods
+from tests.e2e.support.replaced import prove_once
 from tests.e2e.support.tools import Tools
+from tests.e2e.support.waiting import eventually
 from tests.e2e.support.workload import Workload
 from tests.e2e.test_round_trip import assert_completed
 
@@ -54,6 +56,54 @@ def test_killing_controller_and_agents_changes_nothing_but_the_duration(
     app.prove_equal(before)
     assert history.violations() == []
     assert_completed(tools, "restore", restore)
+
+
+@pytest.mark.timeout(900)
+def test_a_node_that_loses_power_while_its_volumes_are_filled(
+    installed: Ground, tools: Tools, new_workload: Callable[..., Workload]
+) -> None:
+    """Kubelet, agent, sandboxes and gates end at once; the node is started again as it was."""
+    cluster = installed.cluster
+    if cluster is None:
+        pytest.fail("this test cuts the power of a node: it needs a cluster of this machine")
+    app = new_workload("power", fill=_FILL)
+    before = app.walks()
+    backup, restore = f"{app.namespace}-kept", f"{app.namespace}-back"
+    tools.ararat("backup", "create", backup, "--include-namespaces", app.namespace, "--wait")
+    delete_namespace(tools, app.namespace)
+    with watch_pods(tools, app.namespace) as history:
+        tools.ararat("restore", "create", restore, "--from-backup", backup)
+        name = _filling(tools, restore)
+        node = next(node for node in cluster.nodes if node.name == name)
+        node.crash()
+        node.boot()
+        tools.ararat("restore", "wait", restore, timeout=400.0)
+        app.wait_until_running(timeout=240)
+    wait_until_ready(tools)
+    app.prove_equal(before)
+    assert history.violations(again=True) == []
+    assert_completed(tools, "restore", restore)
+    found = tools.get("restores.ararat.dev", restore, namespace=tools.namespace)
+    assert found is not None
+    prove_once(tools, restore, claims=set(before))
+
+
+def _filling(tools: Tools, restore: str) -> str:
+    """A node whose agent writes into a volume at this moment."""
+    found: list[str] = []
+
+    def writing() -> bool:
+        jobs = tools.items("podvolumerestores.ararat.dev", namespace=tools.namespace)
+        found[:] = [
+            job["spec"]["node"]
+            for job in jobs
+            if job["spec"]["restore"] == restore
+            and job.get("status", {}).get("phase") == "InProgress"
+        ]
+        return bool(found)
+
+    eventually(writing, what="a volume to be filled", timeout=180, interval=0.1)
+    return found[0]
 
 
 @contextlib.contextmanager

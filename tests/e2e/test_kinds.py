@@ -26,7 +26,7 @@ _EXPECTED = {"web": 3, "shared": 3, "agents": 2, "bare": 1, "operated": 1}
 _CLAIMS = ("data-web-0", "data-web-1", "data-web-2", "shared", "agents", "one", "operated")
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_every_kind_of_pod(installed: Ground, tools: Tools, namespaces: Namespaces) -> None:
     name = namespaces.new("kinds")
     backup, restore = f"{name}-kept", f"{name}-back"

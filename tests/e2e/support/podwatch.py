@@ -38,17 +38,18 @@ class PodHistory:
             found.setdefault(version["metadata"]["uid"], []).append(version)
         return found
 
-    def violations(self, *, gated: Iterable[str] | None = None) -> list[str]:
+    def violations(self, *, gated: Iterable[str] | None = None, again: bool = False) -> list[str]:
         """What went against the rule, in sentences; empty is good.
 
-        *gated* names the claims that were to be filled; by default all claims count.
+        *gated* names the claims that were to be filled; by default all claims count. *again*:
+        containers may have been started again, as after a power cut, behind the gate as ever.
         """
         claims = None if gated is None else set(gated)
         found: list[str] = []
         for versions in self.pods().values():
             if _mounts(versions[-1], claims):
                 for version in versions:
-                    found += _judge(version)
+                    found += _judge(version, again=again)
         return list(dict.fromkeys(found))
 
     def timeline(self) -> list[str]:
@@ -106,7 +107,7 @@ def _read(child: subprocess.Popen[str], history: PodHistory) -> None:
                 history.versions.append(found)
 
 
-def _judge(pod: Object) -> list[str]:
+def _judge(pod: Object, *, again: bool) -> list[str]:
     name = pod["metadata"]["name"]
     first = next((c["name"] for c in pod["spec"].get("initContainers", [])), None)
     if first != GATE:
@@ -118,14 +119,15 @@ def _judge(pod: Object) -> list[str]:
     others.pop(GATE, None)
     found: list[str] = []
     for container, status in others.items():
-        started = _started(status)
+        restarted = again and (status["restartCount"] or gates.get(GATE, {}).get("restartCount"))
+        started = _time(status, "running", "startedAt") if restarted else _started(status)
         if started is None:
             continue
         if not passed or ended is None:
             found.append(f"{name}: {container} started at {started} while {GATE} had not passed")
         elif started < ended:
             found.append(f"{name}: {container} started at {started}, {GATE} ended at {ended}")
-        if status["restartCount"]:
+        if status["restartCount"] and not again:
             found.append(f"{name}: {container} was restarted {status['restartCount']} times")
     return found
 
