@@ -38,6 +38,9 @@ SOCKET_LIMIT = 100
 _AHEAD = MIB
 #: What an answer holds at most: what was read ahead, and what connections hold on both sides.
 _READING = 2 * MIB
+#: What a connection holds of a body before it is made to wait; the default is a quarter of what one
+#: read brings, so that every one of them would be followed by a pause.
+_READ_BUFFER = MIB // 4
 #: The largest file restic makes: packs of at most 128 MiB and an index or tree beyond any bound we
 #: have seen; a limit against nonsense, not against restic.
 _LARGEST = 4096 * MIB
@@ -58,7 +61,9 @@ class RestServer:
         self._settings = settings
         self._flow = flow
         self._runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None, keepalive_timeout=3600),
+            web.Server(
+                self._handle, access_log=None, keepalive_timeout=3600, read_bufsize=_READ_BUFFER
+            ),
             # The session has waited for requests under way (``session._finish``).
             shutdown_timeout=5.0,
         )
@@ -89,6 +94,7 @@ class RestServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
+        self._flow.buffers.drop()
 
     async def idle(self, seconds: float) -> bool:
         """Wait until no request is under way; False if that takes longer."""
@@ -259,11 +265,13 @@ class RestServer:
             await self._blobs.save_stream(target, _body(request, size), size)
             return web.Response()
         async with self._memory(target, size):
-            # One buffer of the right size: getvalue() then hands it out without a copy.
-            buffer = io.BytesIO()
-            async for chunk in _body(request, size):
-                buffer.write(chunk)
-            await self._blobs.save(target, buffer.getvalue())
+            large = size > _AHEAD
+            with self._flow.buffers.lend() if large else nullcontext(io.BytesIO()) as buffer:
+                async for chunk in _body(request, size):
+                    buffer.write(chunk)
+                buffer.truncate()
+                # Cut to the right size: getvalue() then hands it out without a copy.
+                await self._blobs.save(target, buffer.getvalue())
         return web.Response()
 
     def _memory(self, target: Target, size: int) -> AbstractAsyncContextManager[None]:

@@ -108,6 +108,27 @@ async def test_the_second_backup_reads_only_what_changed(world: World):
     assert second["summary"]["bytesStored"] < first["summary"]["bytesStored"] / 10
 
 
+async def test_what_is_left_out_stays_out_and_is_said(world: World):
+    """By the Backup and annotations (both in the job), by the volume itself, and as a cache."""
+    uid, source = await claimed(world, "db-0")
+    for path in ("kept", "a.tmp", "log/b", "scratch/c", "deep/cache/d"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(path)
+    signature = "Signature: 8a477f597d28d172789f06886806bc55\n"
+    (source / "deep/cache/CACHEDIR.TAG").write_text(signature)
+    (source / ".araratignore").write_text("# not worth it\nscratch/\n[broken\n")
+    async with world.agent():
+        await world.backup("b1", "db-0", uid, excludes=["*.tmp", "/log"], excludeCaches=True)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        await world.until(PodVolumeRestore, "r1", "Completed", seconds=60)
+    assert backup["excludes"] == ["*.tmp", "/log", "scratch/", "CACHEDIR.TAG"]
+    assert "[broken" in backup["message"]
+    restored = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert restored - {".araratignore", "deep/cache/CACHEDIR.TAG"} == {"kept"}
+
+
 async def test_an_empty_volume_restores_to_an_empty_one(world: World):
     uid, source = await claimed(world, "db-0")
     os.chown(source, 1000, 2000)

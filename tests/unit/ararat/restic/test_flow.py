@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ararat.blob.pace import Counter, Pace, shared_pace
-from ararat.restic.flow import shared_flow
+from ararat.restic.flow import Buffers, shared_flow
 
 
 async def test_units_are_lent_in_order_of_arrival() -> None:
@@ -79,3 +79,29 @@ async def test_one_flow_per_process() -> None:
     flow = shared_flow(budget=5)
     assert flow is shared_flow(budget=9)
     assert flow.requests is shared_pace()
+
+
+def test_a_buffer_is_used_again_and_never_changes_what_was_handed_out() -> None:
+    buffers = Buffers()
+
+    def body(fill: bytes, size: int) -> bytes:
+        with buffers.lend() as buffer:
+            for _ in range(size):
+                buffer.write(fill * 1000)
+            buffer.truncate()
+            return buffer.getvalue()
+
+    kept = [body(fill, size) for fill, size in ((b"a", 5), (b"b", 9), (b"c", 2), (b"d", 9))]
+    assert [(set(one), len(one)) for one in kept] == [
+        (set(b"a"), 5000),
+        (set(b"b"), 9000),
+        (set(b"c"), 2000),
+        (set(b"d"), 9000),
+    ]
+    with buffers.lend() as first, buffers.lend() as second:
+        assert first is not second
+    with buffers.lend() as again:
+        assert again in (first, second)
+    buffers.drop()
+    with buffers.lend() as fresh:
+        assert fresh not in (first, second)
