@@ -44,6 +44,8 @@ class JobBook:
         self._pods = pods
         self._written: dict[str, KubeObject] = {}
         self._parsed: dict[str, Entry] = {}
+        #: What the last look at a job was made from, and what it found.
+        self._looked: dict[str, tuple[KubeObject, KubeObject | None, Entry | None]] = {}
         self._refused: set[str] = set()
 
     @property
@@ -57,7 +59,7 @@ class JobBook:
             for raw in source.items():
                 uid = _uid(raw)
                 present.add(uid)
-                entry = self._entry(kind, self._newest(uid, raw))
+                entry = self._current(kind, uid, raw)
                 if entry is not None:
                     yield entry
         for stale in self._written.keys() - present:
@@ -65,10 +67,14 @@ class JobBook:
             del self._written[stale]
         for stale in self._parsed.keys() - present:
             del self._parsed[stale]
+        for stale in self._looked.keys() - present:
+            del self._looked[stale]
 
     def restores(self) -> Iterator[PodVolumeRestore]:
-        for entry in self.entries():
-            if isinstance(entry.job, PodVolumeRestore):
+        source, kind = self._sources[1]
+        for raw in source.items():
+            entry = self._current(kind, _uid(raw), raw)
+            if entry is not None and isinstance(entry.job, PodVolumeRestore):
                 yield entry.job
 
     def get(self, job: NodeJob) -> NodeJob | None:
@@ -78,7 +84,7 @@ class JobBook:
                 raw = source.get(job.name, job.metadata.namespace)
                 if raw is None or _uid(raw) != job.uid:
                     return None
-                entry = self._entry(kind, self._newest(job.uid, raw))
+                entry = self._current(kind, job.uid, raw)
                 return None if entry is None else entry.job
         return None
 
@@ -92,6 +98,16 @@ class JobBook:
         """What a write of ours returned."""
         uid = _uid(raw)
         self._written[uid] = self._newest(uid, raw)
+
+    def _current(self, kind: type[NodeJob], uid: str, raw: KubeObject) -> Entry | None:
+        """The job as it is; all jobs of a node are looked at after every change of one of them."""
+        own = self._written.get(uid)
+        before = self._looked.get(uid)
+        if before is not None and before[0] is raw and before[1] is own:
+            return before[2]
+        entry = self._entry(kind, self._newest(uid, raw))
+        self._looked[uid] = (raw, own, entry)
+        return entry
 
     def _newest(self, uid: str, raw: KubeObject) -> KubeObject:
         own = self._written.get(uid)

@@ -23,8 +23,8 @@ from tests.e2e.test_round_trip import assert_completed
 _VOLUMES = 10
 _PODS = 2
 _GRACE = 5
-_KIB = 384
-#: As slow as the chart allows: each volume's data is a second and a half of a node's bandwidth.
+_KIB = 640
+#: As slow as the chart allows: each volume holds two and a half seconds of a node's bandwidth.
 _SLOW = {"concurrency": 2 * _VOLUMES, "bandwidthKiB": 256}
 
 
