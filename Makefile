@@ -78,6 +78,11 @@ torture: venv toolchain ## Backups and restores under random kills and outages. 
 	@$(BIN)/python -m tests.component.agent.torture --minutes $(or $(MINUTES),30) \
 	  $(if $(SEED),--seed $(SEED))
 
+.PHONY: month
+month: venv toolchain ## A month of nightly backups, prunes, deletions and a key rotation. NIGHTS=31 SEED=1
+	@ARARAT_NIGHTS=$(or $(NIGHTS),31) ARARAT_SEED=$(or $(SEED),1) \
+	  $(BIN)/pytest tests/component/controller/life/test_month.py
+
 .PHONY: e2e
 e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
 	@$(BIN)/pytest tests/e2e

@@ -76,8 +76,7 @@ class Timetable:
     def upcoming(self, moment: datetime) -> Iterator[datetime]:
         """Due times after ``moment``, in UTC, in order, each once."""
         if self.hourly:
-            for local in CronSim(self.expression, moment.astimezone(self.zone)):
-                yield local.astimezone(UTC)
+            yield from self._real_hours(moment.astimezone(UTC))
             return
         last = moment.astimezone(UTC)
         # From a day before: a time that the clock jumped over stands before the jump.
@@ -87,6 +86,23 @@ class Timetable:
             if due > last:
                 last = due
                 yield due
+
+    def _real_hours(self, start: datetime) -> Iterator[datetime]:
+        """Every moment at which the clock shows a match, stretch by stretch of one offset."""
+        offset = _offset(start, self.zone)
+        while True:
+            jumped = None
+            for wall in CronSim(self.expression, (start + offset).replace(tzinfo=None)):
+                due = wall.replace(tzinfo=UTC) - offset
+                if _offset(due, self.zone) != offset:
+                    jumped = _jump(start, due, self.zone)
+                    break
+                yield due
+                start = due
+            if jumped is None:
+                return
+            # The minute before, by the new offset: the first one after the jump may match.
+            offset, start = _offset(jumped, self.zone), jumped - timedelta(minutes=1)
 
     def interval(self, now: datetime) -> timedelta:
         """The longest distance between due times that are near: what monitoring waits for."""
@@ -150,6 +166,10 @@ def _spread(pattern: str, seed: str) -> str:
         number, rest = divmod(number, count)
         parts[key] = low + rest
     return pattern.format(**parts)
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
 
 
 def _moment(wall: datetime, zone: ZoneInfo) -> datetime:

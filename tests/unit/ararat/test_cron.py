@@ -94,6 +94,20 @@ def test_every_hour_means_every_real_hour(zone, text):
     assert {b - a for a, b in pairwise(found)} == {step}
 
 
+@pytest.mark.parametrize("zone", ZONES)
+@settings(max_examples=3, deadline=None)
+@given(minutes=st.sets(st.sampled_from([0, 7, 15, 29, 30, 31, 45, 59]), min_size=1, max_size=3))
+def test_every_hour_by_the_minutes_that_a_clock_shows(zone, minutes):
+    """Also where it jumps by half an hour, and one of the minutes is shown twice or never."""
+    text = ",".join(map(str, sorted(minutes))) + " * * * *"
+    clock = ZoneInfo(zone)
+    for month in (3, 10):  # the changes of all three are in these weeks
+        start = datetime(2026, month, 1, tzinfo=UTC)
+        every = (start + timedelta(minutes=n) for n in range(1, 40 * 24 * 60))
+        shown = [moment for moment in every if moment.astimezone(clock).minute in minutes]
+        assert due(text, zone, start, shown[-1]) == shown
+
+
 def test_berlin_in_spring_and_autumn():
     spring = datetime(2026, 3, 28, 12, tzinfo=UTC)
     # 29 March has no 02:30: at 03:00 CEST.
