@@ -22,6 +22,7 @@ from ararat.kube import Informer, KubeObject, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import JOBS, PODS
 from ararat.maintenance import MaintenanceResult
+from tests.cluster.process import children
 from tests.component.controller.backup.world import World
 
 #: ``python -m agent``, with the stores' clock moved.
@@ -69,6 +70,8 @@ class Node:
     pods: list[str] = field(default_factory=list)
     #: How far the stores' clock is moved for what runs here.
     moved: Callable[[], timedelta] = timedelta
+    #: The next program for a namespace's repository is killed with its children when this is true.
+    kill_when: Callable[[], bool] | None = None
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -122,14 +125,30 @@ class Node:
                     "ARARAT_TERMINATION_LOG": str(message),
                 },
             )
+            reason = "Error"
             try:
+                if self.kill_when is not None and await self._killed(process):
+                    reason = "OOMKilled"
                 code = await process.wait()
             finally:
                 if process.returncode is None:
                     process.send_signal(signal.SIGTERM)
                     await process.wait()
-            ended = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
+            ended = {"reason": "Completed" if code == 0 else reason, "exitCode": abs(code)}
         await self._say(job, pod, {**ended, "message": message.read_text()})
+
+    async def _killed(self, process: asyncio.subprocess.Process) -> bool:
+        """Kill it and what it has started, once, as the kernel does for a whole container."""
+        assert self.kill_when is not None
+        while process.returncode is None:
+            if self.kill_when():
+                self.kill_when = None
+                for pid in (process.pid, *descendants(process.pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return True
+            await asyncio.sleep(0.005)
+        return False
 
     async def _say(self, job: KubeObject, pod: KubeObject, ended: dict[str, Any]) -> None:
         good = ended["exitCode"] == 0
@@ -150,6 +169,11 @@ class Node:
         with contextlib.suppress(ApiNotFound, ApiConflict):
             await patch_status(self.world.api, PODS, pod, status)
             await patch_status(self.world.api, JOBS, job, {"conditions": [condition]})
+
+
+def descendants(pid: int) -> list[int]:
+    below = children(pid)
+    return [*below, *(further for child in below for further in descendants(child))]
 
 
 @asynccontextmanager
