@@ -39,7 +39,7 @@ async def test_the_newest_completed_backup_is_restored(world: World) -> None:
     async def seen() -> bool:
         return active_restores(world.context, "n2") == ["r1"]
 
-    await until(seen, what="the cache shows it")
+    await until(seen, seconds=60, what="the cache shows it")
     assert active_restores(world.context, "n1") == []
 
 
