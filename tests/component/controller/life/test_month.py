@@ -23,6 +23,7 @@ import pytest
 from ararat import keys
 from ararat.api.base import utcnow
 from ararat.restic.models import RestoreRequest
+from controller.restore.source import read_manifest
 from tests.cluster.apiserver import ControlPlane
 from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
 from tests.component.controller.life.mortal import Life
@@ -40,7 +41,12 @@ from tests.component.controller.life.time_machine import (
     request,
     schedule,
 )
-from tests.component.controller.repository.test_rotation_kills import ring, rotate, set_ring
+from tests.component.controller.repository.test_rotation_kills import (
+    controller,
+    ring,
+    rotate,
+    set_ring,
+)
 
 NIGHTS = int(os.environ.get("ARARAT_NIGHTS", "10"))
 SEED = os.environ.get("ARARAT_SEED", "1")
@@ -154,8 +160,11 @@ class Month:
             kept
         )
         named: dict[str, set[str]] = {directory: set() for directory in await directories(world)}
-        for name in kept:
-            manifest = await world.manifest(name)
+        async with controller(world, Life()) as context:
+            location = await context.location("main")
+            # Also those that were signed under the former master key.
+            manifests = [await read_manifest(location, name) for name in kept]
+        for name, manifest in zip(kept, manifests, strict=True):
             named[manifest.objects.directory].update(manifest.objects.snapshots)
             volumes = {v.pod: v for v in manifest.volumes if v.snapshot_id}
             assert set(volumes) == set(self.stored[name]), name
