@@ -72,6 +72,28 @@ def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., W
     tools.ararat("backup", "delete", kept, "--yes")
 
 
+@pytest.mark.timeout(900)
+def test_a_backup_is_read_whole(tools: Tools, new_workload: Callable[..., Workload]) -> None:
+    """Scratch pods on real nodes, on the node's disk; nothing of them is left."""
+    app = new_workload("verify", replicas=1)
+    name = f"{app.namespace}-read"
+    tools.ararat("backup", "create", name, "--include-namespaces", app.namespace, "--wait")
+    done = tools.ararat("backup", "verify", name, "--wait").stdout
+    assert "all is as promised" in done
+    backup = tools.get("backups.ararat.dev", name, namespace=tools.namespace)
+    assert backup is not None
+    assert backup["status"]["verification"]["phase"] == "Passed"
+    assert tools.ararat("backup", "get", name).stdout.count("Passed") == 1
+
+    def gone() -> bool:
+        pods = tools.items("pods", namespace=tools.namespace)
+        return not any("ararat.dev/helper" in (pod["metadata"].get("labels") or {}) for pod in pods)
+
+    eventually(gone, what="the scratch pods are gone", timeout=60)
+    assert tools.items("podvolumerestores", namespace=tools.namespace) == []
+    tools.ararat("backup", "delete", name, "--yes")
+
+
 def mine(tools: Tools, schedule: str) -> list[dict[str, Any]]:
     found = tools.items("backups.ararat.dev", namespace=tools.namespace)
     return [backup for backup in found if backup["spec"].get("schedule") == schedule]
