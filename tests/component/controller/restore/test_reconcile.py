@@ -77,6 +77,8 @@ async def test_from_backup_to_running_pod(world: World) -> None:
         "attempt": 0,
         "expectedBytes": 1000,
         "expectedFiles": 10,
+        "existingData": "Refuse",
+        "verify": "Sample",
         "noProgressSeconds": 900,
         "cancel": False,
     }
