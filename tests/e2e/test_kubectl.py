@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from typing import Any
 
 from tests.e2e.support.tools import Tools
 from tests.e2e.support.workload import Workload
@@ -34,12 +37,18 @@ def test_the_columns_say_phase_and_progress(
         assert any(unit in row["PROGRESS"] for unit in ("B", "%")), row
 
 
-def test_logs_and_coverage_reach_a_person_with_nothing_but_a_kubeconfig(
+def test_logs_coverage_and_files_reach_a_person_with_nothing_but_a_kubeconfig(
     tools: Tools, new_workload: Callable[..., Workload]
 ) -> None:
     app = new_workload("told", replicas=1, fill="--large 0 --small 20")
     backup = f"{app.namespace}-kept"
-    tools.ararat("backup", "create", backup, "--include-namespaces", app.namespace, "--wait")
+    leave_out_some(tools, app)
+    what = ("--include-namespaces", app.namespace)
+    dry = tools.ararat("backup", "create", backup, *what, "--dry-run", "-o", "json")
+    wanted = json.loads(dry.stdout)
+    wanted["spec"].setdefault("volumes", {})["excludes"] = ["*.swp"]
+    tools.apply([wanted])
+    tools.ararat("backup", "wait", backup)
 
     log = tools.ararat("backup", "logs", backup).said
     assert "backup began" in log, log
@@ -47,6 +56,54 @@ def test_logs_and_coverage_reach_a_person_with_nothing_but_a_kubeconfig(
     described = tools.ararat("backup", "describe", backup).said
     assert "parts-0" in described, described
     assert "BackedUp" in described or "backed up" in described, described
+
+    # What was left out is not there, and the manifest says by which patterns.
+    claim = f"{app.namespace}/data-parts-0"
+    found = tools.ararat("backup", "ls", backup, claim, "/excludes").stdout
+    names = set(re.findall(r"kept|x\.tmp|y\.swp|cache|scratch", found))
+    assert names == {"kept", "cache"}, found
+    cache = tools.ararat("backup", "ls", backup, claim, "/excludes/cache").stdout
+    assert "CACHEDIR.TAG" in cache, cache
+    assert "inside" not in cache, cache
+    manifest = stored_manifest(tools, backup)
+    said = {(v["pod"], v["volume"]): v.get("excludes") for v in manifest["volumes"]}
+    assert said["parts-0", "data"] == ["*.swp", "*.tmp", "scratch/", "CACHEDIR.TAG"]
+
+
+def test_a_location_is_tried_out_from_where_it_is_used(tools: Tools, blob_location: str) -> None:
+    for name, kind in (("default", "filesystem"), (blob_location, "azure")):
+        steps = json.loads(tools.ararat("location", "check", name, "-o", "json").stdout)["steps"]
+        assert all(step["ok"] for step in steps), steps
+        restic = next(step for step in steps if step["name"] == "restic")
+        assert restic["detail"].endswith(f"through Ararat's server to {kind}")
+    table = tools.ararat("location", "check", "default").said
+    assert "upload rate" in table, table
+
+
+def leave_out_some(tools: Tools, app: Workload) -> None:
+    """Files that are left out for a different reason each, and one that is not."""
+    signature = "Signature: 8a477f597d28d172789f06886806bc55"
+    lines = (
+        "mkdir -p excludes/cache excludes/scratch && cd excludes && touch kept x.tmp y.swp",
+        f"echo '{signature}' > cache/CACHEDIR.TAG && touch cache/inside scratch/inside",
+        "echo scratch/ > ../.araratignore",
+    )
+    where = (app.namespace, "parts-0")
+    tools.exec(*where, ["sh", "-c", f"cd /data && {' && '.join(lines)}"], container="app")
+    note = ("ararat.dev/exclude=*.tmp", "--overwrite")
+    tools.kubectl("annotate", "pod", "parts-0", "-n", app.namespace, *note)
+
+
+def stored_manifest(tools: Tools, backup: str) -> Any:
+    """As it stands in the location."""
+    pods = tools.items("pods", namespace=tools.namespace)
+    (controller, *_) = [
+        pod["metadata"]["name"]
+        for pod in pods
+        if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "controller"
+    ]
+    command = ["python", "-m", "controller", "show", "manifest", backup]
+    return json.loads(tools.exec(tools.namespace, controller, command, container="controller"))
 
 
 def _tables(printed: str) -> list[dict[str, str]]:
