@@ -36,12 +36,12 @@ from ararat.concurrency import for_each
 from ararat.kube import Informer, KubeClient, KubeObject, connect, of, patch_status
 from ararat.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, PVCS, PVS, SECRETS
 from ararat.restic.version import VARIABLE
+from tests.cluster.process import free_port
 from tests.cluster.toolchain import restic as toolchain
 from tests.component.our_kinds import serving_our_kinds
 
 BACKUPS, JOBS, LOCATIONS = of(Backup), of(PodVolumeBackup), of(BackupLocation)
 NAMESPACE = "ararat"
-PORT = 18080
 _AT_ONCE = 32
 RESULTS = Path(__file__).parent / "results" / "controller.json"
 
@@ -234,9 +234,9 @@ def _cpu(pid: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / tick, (int(fields[13]) + int(fields[14])) / tick
 
 
-def _requests() -> Counter[str]:
+def _requests(port: int) -> Counter[str]:
     """What the controller's own metrics say, by verb."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     found: Counter[str] = Counter()
     for line in lines:
@@ -269,6 +269,7 @@ async def measure(kubeconfig: str, work: Path, spool: Path, result: Result) -> N
         started = time.monotonic()
         await seed(api, result, store)
         print(f"seeded in {time.monotonic() - started:.0f} s", file=sys.stderr)
+        port = free_port()
         environment = {
             **os.environ,
             "KUBECONFIG": kubeconfig,
@@ -277,7 +278,7 @@ async def measure(kubeconfig: str, work: Path, spool: Path, result: Result) -> N
             "ARARAT_SPOOL_DIR": str(spool),
             "ARARAT_CACHE_DIR": str(work / "cache"),
             "ARARAT_SCRATCH_DIR": str(work / "scratch"),
-            "ARARAT_PORT": str(PORT),
+            "ARARAT_PORT": str(port),
             "POD_NAME": "controller-bench",
         }
         log = (work / "controller.log").open("wb")
@@ -290,7 +291,7 @@ async def measure(kubeconfig: str, work: Path, spool: Path, result: Result) -> N
         )
         watching: asyncio.Task[None] | None = None
         try:
-            watching = await _backup(api, controller.pid, spool, result)
+            watching = await _backup(api, controller.pid, port, spool, result)
         except SystemExit:
             print((work / "controller.log").read_text()[-4000:], file=sys.stderr)
             raise
@@ -307,7 +308,9 @@ async def measure(kubeconfig: str, work: Path, spool: Path, result: Result) -> N
     result.agent_requests_per_volume = round(sum(writes.values()) / result.volumes, 2)
 
 
-async def _backup(api: KubeClient, pid: int, spool: Path, result: Result) -> asyncio.Task[None]:
+async def _backup(
+    api: KubeClient, pid: int, port: int, spool: Path, result: Result
+) -> asyncio.Task[None]:
     async def available() -> bool:
         raw = await api.get(LOCATIONS, "main", namespace=NAMESPACE)
         return bool((raw.get("status") or {}).get("phase") == "Available")
@@ -316,7 +319,7 @@ async def _backup(api: KubeClient, pid: int, spool: Path, result: Result) -> asy
     await asyncio.sleep(5)
     result.idle_rss_mib = round(_rss(pid), 1)
     watching = asyncio.create_task(Watch(pid, spool, result).run())
-    before, cpu = _requests(), _cpu(pid)
+    before, cpu = _requests(port), _cpu(pid)
     started = time.monotonic()
     spec = {"includedNamespaces": ["app-*"]}
     body = {"apiVersion": BACKUPS.api_version, "kind": BACKUPS.kind, "spec": spec}
@@ -331,7 +334,7 @@ async def _backup(api: KubeClient, pid: int, spool: Path, result: Result) -> asy
     after = _cpu(pid)
     result.cpu_seconds = round(after[0] - cpu[0], 1)
     result.restic_cpu_seconds = round(after[1] - cpu[1], 1)
-    requests = _requests() - before
+    requests = _requests(port) - before
     result.requests = dict(requests)
     status = Backup.parse(raw).status
     result.phase = status.phase.value

@@ -41,11 +41,11 @@ from ararat.api.names import (
 from ararat.health import serve
 from ararat.kube.api import KubeApi, KubeObject
 from ararat.kube.connection import connect
-from ararat.kube.elector import Elector
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer, key_of
 from ararat.kube.resources import JOBS, PODS
 from ararat.kube.resources import of as resource_of
+from ararat.kube.steady import SteadyElector
 from ararat.kube.workqueue import Reconciler, WorkQueue, run_workers
 from ararat.restic.models import LockOwner
 from controller.backup.plan import current_cluster_uid
@@ -414,8 +414,8 @@ async def run(config: Config) -> None:
         cluster_uid = await current_cluster_uid(api)
         version = await api.server_version()
         log.info("starting", cluster=cluster_uid, server=version, namespace=config.namespace)
-        elector = Elector(
-            api, namespace=config.namespace, name=CONTROLLER_LEASE, identity=config.pod_name
+        elector = SteadyElector(
+            connect, namespace=config.namespace, name=CONTROLLER_LEASE, identity=config.pod_name
         )
 
         async def body() -> None:

@@ -38,6 +38,7 @@ from .events import EventRecorder
 from .informer import Change, Informer, key_of, split_key
 from .resources import ResourceType, of
 from .status import StatusWriter, patch_status
+from .steady import SteadyElector
 from .workqueue import Reconciler, WorkQueue, run_workers
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Reconciler",
     "ResourceType",
     "StatusWriter",
+    "SteadyElector",
     "TooManyRequests",
     "Unauthorized",
     "WatchEvent",

@@ -42,7 +42,8 @@ class _Lost(Exception):
     """The Lease is another's, or can be at any moment."""
 
 
-def _exit_at_once() -> None:
+def exit_at_once() -> None:
+    """End the process."""
     os._exit(70)  # the one way out that no handler can delay
 
 
@@ -59,7 +60,7 @@ class Elector:
         lease: float = 15,
         renew: float = 10,
         retry: float = 2,
-        abort: Callable[[], None] = _exit_at_once,
+        abort: Callable[[], None] = exit_at_once,
     ) -> None:
         if not retry < renew < lease:
             raise ValueError("retry < renew < lease must hold")

@@ -1,32 +1,61 @@
 """A process that runs an elector; its work is to write the time to a file, many times a second.
 
-``python -m tests.component.kube.candidate KUBECONFIG NAMESPACE IDENTITY FILE``; the times are those
-of the monotonic clock, which is the same in all processes.
+``python -m tests.component.kube.candidate KUBECONFIG NAMESPACE IDENTITY FILE '{"kind": "plain"}'``;
+the times are those of the monotonic clock, which is the same in all processes. On SIGUSR1 its event
+loop stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from ararat.kube import Elector, connect
+from ararat.kube import Elector, SteadyElector, connect
 
 
-async def main(kubeconfig: str, namespace: str, identity: str, file: str) -> None:
+@dataclass(frozen=True)
+class Manner:
+    """How a candidate is to behave."""
+
+    #: ``plain`` or ``steady``.
+    kind: str = "steady"
+    #: The Lease, in seconds; renewals in proportion.
+    lease: float = 3.0
+    #: What a steady elector allows.
+    stall: float = 60.0
+    #: How long the loop stands still on SIGUSR1.
+    still: float = 10.0
+
+    @property
+    def times(self) -> dict[str, float]:
+        return {"lease": self.lease, "renew": self.lease * 2 / 3, "retry": self.lease * 2 / 15}
+
+
+async def main(kubeconfig: str, namespace: str, identity: str, file: str, manner: Manner) -> None:
     async def body() -> None:
         with Path(file).open("a") as out:
             while True:
                 print(identity, time.monotonic(), file=out, flush=True)
                 await asyncio.sleep(0.05)
 
+    Path(file).with_suffix(f".{identity}").touch()  # it is up
+    names = {"namespace": namespace, "name": "c", "identity": identity}
+    if manner.kind == "steady":
+        await SteadyElector(
+            lambda: connect(kubeconfig, timeout=5), **names, **manner.times, stall=manner.stall
+        ).run(body)
+        return
     async with connect(kubeconfig, timeout=5) as api:
-        elector = Elector(
-            api, namespace=namespace, name="c", identity=identity, lease=3, renew=2, retry=0.4
-        )
-        await elector.run(body)
+        await Elector(api, **names, **manner.times).run(body)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    how = Manner(**json.loads(sys.argv[5]))
+    # In the main thread, where the event loop is.
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(how.still))
+    asyncio.run(main(*sys.argv[1:5], how))

@@ -6,11 +6,13 @@ The times are a fifth of the real ones; virtual-time tests cover the real ones.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from ararat.kube import ApiConflict, Elector, KubeClient, connect
 from ararat.kube.resources import LEASES
 from tests.cluster.apiserver import ControlPlane
 
+from .candidate import Manner
 from .proxy import Proxy, answer, drop
 
 LEASE, RENEW, RETRY = 3.0, 2.0, 0.4
+DEFAULT = Manner()
 
 
 def clock() -> float:
@@ -209,23 +213,30 @@ async def test_a_lease_is_written_conditionally(
 
 @asynccontextmanager
 async def processes(
-    plane: ControlPlane, namespace: str, file: Path
+    plane: ControlPlane,
+    namespace: str,
+    file: Path,
+    *,
+    manner: Manner = DEFAULT,
+    first: Path | None = None,
 ) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
+    """Candidates one, which leads, and two; ``first``: one's own way to the server."""
     running: dict[str, asyncio.subprocess.Process] = {}
     try:
         for identity in ("one", "two"):
+            way = first if first is not None and identity == "one" else plane.kubeconfig
             running[identity] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "tests.component.kube.candidate",
-                str(plane.kubeconfig),
-                namespace,
-                identity,
-                str(file),
+                *(str(way), namespace, identity, str(file), json.dumps(asdict(manner))),
                 cwd=Path(__file__).parents[3],
             )
+            async with asyncio.timeout(60):
+                while not file.with_suffix(f".{identity}").exists():
+                    await asyncio.sleep(0.05)
             await until_written(file, "one")
-        await asyncio.sleep(LEASE)  # the second one takes a while to start and to look
+        await asyncio.sleep(manner.lease)  # the second one takes a while to look
         yield running
     finally:
         for process in running.values():
@@ -244,7 +255,7 @@ def written(file: Path) -> list[tuple[str, float]]:
 
 async def until_written(file: Path, identity: str, after: float = 0) -> float:
     """When ``identity`` first wrote after that time."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             for who, moment in written(file):
                 if who == identity and moment > after:
@@ -257,7 +268,7 @@ async def test_a_killed_process_is_followed(plane: ControlPlane, namespace: str,
     async with processes(plane, namespace, file) as running:
         running["one"].kill()
         killed = time.monotonic()
-        assert await until_written(file, "two") - killed <= LEASE + 2 * RETRY
+        await until_written(file, "two")  # how soon: in virtual time, in the unit tests
     assert {who for who, moment in written(file) if moment > killed} == {"two"}
 
 
@@ -272,9 +283,52 @@ async def test_a_frozen_process_does_not_go_on_when_it_thaws(
         running["one"].send_signal(signal.SIGCONT)
         await asyncio.sleep(2)
         late = [moment for who, moment in written(file) if who == "one" and moment > taken]
-        # Its loop may run one callback that was due before it sees how late it is.
-        assert len(late) <= 2
+        # Its loop may run for a moment before the thread sees how late it is.
+        assert len(late) <= 10
         # Terminated politely, the leader hands over at once.
         running["two"].send_signal(signal.SIGINT)
         asked = time.monotonic()
-        assert await until_written(file, "one", after=asked) - asked < 1.5 + RETRY
+        await until_written(file, "one", after=asked)
+        assert await running["two"].wait() != 70
+
+
+async def test_a_loop_that_stands_still_costs_a_plain_elector_its_lease(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+):
+    file = tmp_path / "written"
+    async with processes(plane, namespace, file, manner=Manner("plain", still=60)) as running:
+        running["one"].send_signal(signal.SIGUSR1)
+        await until_written(file, "two")
+
+
+async def test_a_loop_that_stands_still_costs_a_steady_one_nothing(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+):
+    file, manner = tmp_path / "written", Manner(lease=6, still=9)
+    async with processes(plane, namespace, file, manner=manner) as running:
+        running["one"].send_signal(signal.SIGUSR1)
+        stood = time.monotonic()
+        await until_written(file, "one", after=stood + manner.still - 0.5)
+        moments = [moment for who, moment in written(file) if who == "one"]
+        assert max(b - a for a, b in pairwise(moments)) > manner.lease  # it did stand still
+        assert len(moments) == len(written(file))  # and nobody else took over
+
+
+@pytest.mark.parametrize("cause", ["partition", "stall"])
+async def test_a_loop_that_stands_still_and_must_not_go_on_is_ended(
+    plane: ControlPlane, namespace: str, tmp_path: Path, cause: str
+):
+    """Its Lease runs out meanwhile, or it has been still for too long to be believed in."""
+    file = tmp_path / "written"
+    manner = Manner(stall=2 if cause == "stall" else 60, still=90)
+    async with (
+        Proxy(plane.kubeconfig, tmp_path) as proxy,
+        processes(plane, namespace, file, manner=manner, first=proxy.kubeconfig) as running,
+    ):
+        running["one"].send_signal(signal.SIGUSR1)
+        if cause == "partition":
+            proxy.partition()
+        async with asyncio.timeout(60):
+            assert await running["one"].wait() == 70
+        taken = await until_written(file, "two")
+        assert max(moment for who, moment in written(file) if who == "one") < taken
