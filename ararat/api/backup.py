@@ -117,6 +117,11 @@ class BackupHooks(Model):
 
 
 class BackupSpec(Selection):
+    ordered_resources: list[str] = Field(
+        default=[],
+        description="Kinds whose objects are read first, in this order. Pods, which say what else "
+        "is needed, come before them, and objects outside namespaces after all others.",
+    )
     volumes: BackupVolumes = Field(default=BackupVolumes(), description="Which volumes.")
     location: str | None = Field(
         default=None, description="BackupLocation; the default one where unset."

@@ -45,7 +45,9 @@ def create(
     include_resources: options.IncludeResources = None,
     exclude_resources: options.ExcludeResources = None,
     selector: options.Selector = None,
+    or_selector: options.OrSelector = None,
     include_cluster_resources: options.IncludeClusterResources = None,
+    ordered_resources: options.OrderedResources = None,
     default_volumes_to_fs_backup: coverage_now.EveryVolume = False,
     volume_policies: coverage_now.VolumePolicies = None,
     include_unmounted_claims: coverage_now.IncludeUnmounted = False,
@@ -108,6 +110,8 @@ def create(
             selector=selector,
             include_cluster_resources=include_cluster_resources,
         ),
+        or_label_selectors=parse.selectors(or_selector, beside=selector),
+        ordered_resources=parse.words(ordered_resources or ()),
         volumes=coverage_now.volumes(
             every=default_volumes_to_fs_backup,
             policies=volume_policies,

@@ -107,6 +107,7 @@ def asked_for(spec: BackupSpec) -> list[tuple[str, str | None]]:
     volumes = spec.volumes
     return [
         *sections.selection(spec),
+        ("First", ", ".join(spec.ordered_resources)),
         ("Volumes", policy[str(volumes.default_policy)]),
         ("Policies", str(len(volumes.policies)) if volumes.policies else None),
         ("Unmounted", "read as well" if volumes.unmounted == "Backup" else None),

@@ -63,6 +63,22 @@ Selector = Annotated[
         metavar="SELECTOR",
     ),
 ]
+OrSelector = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--or-selector",
+        help="Objects with these labels, or with those of the next --or-selector.",
+        metavar="SELECTOR",
+    ),
+]
+OrderedResources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ordered-resources",
+        help="Kinds whose objects are read before all others, in this order.",
+        metavar="LIST",
+    ),
+]
 IncludeClusterResources = Annotated[
     str | None,
     typer.Option(

@@ -75,14 +75,7 @@ def create(
     include_resources: options.IncludeResources = None,
     exclude_resources: options.ExcludeResources = None,
     selector: options.Selector = None,
-    or_selector: Annotated[
-        Mapping,
-        typer.Option(
-            "--or-selector",
-            help="Objects with these labels, or with those of the next --or-selector.",
-            metavar="SELECTOR",
-        ),
-    ] = None,
+    or_selector: options.OrSelector = None,
     include_cluster_resources: options.IncludeClusterResources = None,
     namespace_mappings: Annotated[
         Mapping,

@@ -47,7 +47,9 @@ def create(
     include_resources: options.IncludeResources = None,
     exclude_resources: options.ExcludeResources = None,
     selector: options.Selector = None,
+    or_selector: options.OrSelector = None,
     include_cluster_resources: options.IncludeClusterResources = None,
+    ordered_resources: options.OrderedResources = None,
     default_volumes_to_fs_backup: Annotated[
         bool,
         typer.Option(
@@ -153,6 +155,8 @@ def create(
             selector=selector,
             include_cluster_resources=include_cluster_resources,
         ),
+        or_label_selectors=parse.selectors(or_selector, beside=selector),
+        ordered_resources=parse.words(ordered_resources or ()),
         volumes=BackupVolumes(default_policy=policy),
         location=location,
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 from ararat.api.backup import Failure, Selection
 from ararat.errors import AraratError, Retryable
+from ararat.kinds import known_kinds, meant_by
 from ararat.kube.api import KubeApi
 from ararat.kube.errors import Invalid
 from ararat.kube.resources import ResourceType
@@ -230,14 +231,26 @@ class Collector:
             await asyncio.sleep(0)  # let the others run: writes to memory do not yield
 
 
-def ordered_for_needs(resources: Sequence[ResourceType]) -> list[ResourceType]:
-    """Those first that say which of the others are needed.
+def in_order(resources: Sequence[ResourceType], wishes: Sequence[str] = ()) -> list[ResourceType]:
+    """Those first that say which of the others are needed, then as the user wishes.
 
     Pods before claims, everything namespaced before cluster objects, and among these cluster role
-    bindings before cluster roles.
+    bindings before cluster roles. ``wishes``: kinds as kubectl takes them.
     """
+    known = known_kinds(resources)
+    ranks: dict[str, int] = {}
+    for rank, word in enumerate(wishes):
+        for kind in meant_by(known, word):
+            ranks.setdefault(kind, rank)
     first = ("pods", "clusterrolebindings.rbac.authorization.k8s.io")
-    return sorted(resources, key=lambda r: (not r.namespaced, r.qualified not in first))
+    return sorted(
+        resources,
+        key=lambda r: (
+            not r.namespaced,
+            r.qualified not in first,
+            ranks.get(r.qualified, len(wishes)),
+        ),
+    )
 
 
 def empty(spool: Path) -> None:

@@ -19,7 +19,7 @@ from controller.repository.ensure import password_of
 from controller.runlog import RunLog
 from controller.spool import room
 
-from .collect import Collector, empty, ordered_for_needs
+from .collect import Collector, empty, in_order
 from .plan import BackupPlan
 from .selection import match_resources
 
@@ -82,7 +82,7 @@ async def _store_objects(
             store=store_part,
             part_bytes=PART_BYTES,
         )
-        collected = await collector.run(ordered_for_needs(resources))
+        collected = await collector.run(in_order(resources, backup.spec.ordered_resources))
         log.info("objects collected", count=collected.count, kinds=len(resources))
         if collector.spooled or not parts:
             await store_part()

@@ -16,6 +16,7 @@ from ararat.api.backup import BackupSpec
 from ararat.api.base import Model
 from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
+from ararat.kinds import known_kinds, meant_by
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
 from controller.context import Context
@@ -55,7 +56,14 @@ async def make_plan(context: Context, backup: Backup) -> BackupPlan:
     api, spec = context.api, backup.spec
     scope = await scope_of(api, spec, own=frozenset({context.namespace, context.keys_namespace}))
     discovery = await api.discover()
-    match_resources(discovery.resources, spec)  # a misspelt kind is an error now, not later
+    # A misspelt kind is an error now, not later.
+    known = known_kinds(match_resources(discovery.resources, spec))
+    for word in spec.ordered_resources:
+        if not meant_by(known, word):
+            raise InvalidSpec(
+                f"orderedResources: this backup holds no kind called {word!r}",
+                reason="UnknownResource",
+            )
     ready = frozenset(node for node, up in context.agent_readiness().items() if up)
     pods, planned = await volumes_of(
         api, spec, scope, agent_nodes=ready, host_paths=context.host_paths

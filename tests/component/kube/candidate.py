@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ararat.kube import Elector, SteadyElector, connect
 
@@ -31,10 +32,6 @@ class Manner:
     #: How long the loop stands still on SIGUSR1.
     still: float = 10.0
 
-    @property
-    def times(self) -> dict[str, float]:
-        return {"lease": self.lease, "renew": self.lease * 2 / 3, "retry": self.lease * 2 / 15}
-
 
 async def main(kubeconfig: str, namespace: str, identity: str, file: str, manner: Manner) -> None:
     async def body() -> None:
@@ -44,18 +41,20 @@ async def main(kubeconfig: str, namespace: str, identity: str, file: str, manner
                 await asyncio.sleep(0.05)
 
     Path(file).with_suffix(f".{identity}").touch()  # it is up
-    names = {"namespace": namespace, "name": "c", "identity": identity}
+    settings: dict[str, Any] = {"namespace": namespace, "name": "c", "identity": identity}
+    lease = manner.lease
+    settings |= {"lease": lease, "renew": lease * 2 / 3, "retry": lease * 2 / 15}
     if manner.kind == "steady":
-        await SteadyElector(
-            lambda: connect(kubeconfig, timeout=5), **names, **manner.times, stall=manner.stall
-        ).run(body)
+        settings["stall"] = manner.stall
+        await SteadyElector(lambda: connect(kubeconfig, timeout=5), **settings).run(body)
         return
     async with connect(kubeconfig, timeout=5) as api:
-        await Elector(api, **names, **manner.times).run(body)
+        await Elector(api, **settings).run(body)
 
 
 if __name__ == "__main__":
-    how = Manner(**json.loads(sys.argv[5]))
+    where, namespace_, identity_, file_, how = sys.argv[1:]
+    wanted = Manner(**json.loads(how))
     # In the main thread, where the event loop is.
-    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(how.still))
-    asyncio.run(main(*sys.argv[1:5], how))
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(wanted.still))
+    asyncio.run(main(where, namespace_, identity_, file_, wanted))

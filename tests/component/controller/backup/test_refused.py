@@ -39,6 +39,11 @@ def reason(backup: Backup) -> str:
         ),
         ({"includedNamespaces": ["OWN"]}, "OwnNamespace", "is Ararat's own"),
         ({"includedResources": ["pdos"]}, "UnknownResource", "has no kind called 'pdos'"),
+        (
+            {"includedResources": ["pods"], "orderedResources": ["pods", "deploy"]},
+            "UnknownResource",
+            "orderedResources: this backup holds no kind called 'deploy'",
+        ),
         ({"location": "elsewhere"}, "LocationNotFound", "there is no BackupLocation 'elsewhere'"),
         (
             {},

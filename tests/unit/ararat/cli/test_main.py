@@ -141,6 +141,15 @@ def test_backup_flags(capsys):
     }
 
 
+def test_one_label_or_the_other_and_what_comes_first(capsys):
+    words = ("--or-selector", "app=web", "--or-selector", "app=db", "--ordered-resources", "cm,sts")
+    spec = dry_run(capsys, "backup", "create", "b", *words)["spec"]
+    labels = [one["matchLabels"]["app"] for one in spec["orLabelSelectors"]]
+    assert (labels, spec["orderedResources"]) == (["web", "db"], ["cm", "sts"])
+    template = dry_run(capsys, "schedule", "create", "s", "--cron", "@daily", *words)["spec"]
+    assert template["template"]["orderedResources"] == ["cm", "sts"]
+
+
 def test_a_star_means_all(capsys):
     spec = dry_run(capsys, "backup", "create", "b", "--include-namespaces", "*")["spec"]
     assert "includedNamespaces" not in spec

@@ -27,7 +27,7 @@ from ararat.kube.resources import (
     ResourceType,
 )
 from controller.backup import collect
-from controller.backup.collect import Collected, Collector, file_name, ordered_for_needs
+from controller.backup.collect import Collected, Collector, file_name, in_order
 
 from .samples import of_claim
 
@@ -93,7 +93,7 @@ async def run(
         store=store,
         part_bytes=part_bytes,
     )
-    return await collector.run(ordered_for_needs(LISTED))
+    return await collector.run(in_order(LISTED))
 
 
 def tree(spool: Path) -> set[str]:
@@ -308,7 +308,7 @@ async def test_a_part_that_cannot_be_stored_is_no_fault_of_the_kind(
 
 
 def test_what_names_needs_comes_before_what_is_needed() -> None:
-    assert [r.plural for r in ordered_for_needs(LISTED)] == [
+    assert [r.plural for r in in_order(LISTED)] == [
         "pods",
         "configmaps",
         "persistentvolumeclaims",
@@ -319,6 +319,22 @@ def test_what_names_needs_comes_before_what_is_needed() -> None:
         "namespaces",
         "clusterroles",
         "persistentvolumes",
+    ]
+
+
+def test_wishes_are_met_where_nothing_speaks_against_them() -> None:
+    wishes = ["pv", "deploy", "secrets", "persistentvolumeclaims", "no-such-kind"]
+    assert [r.plural for r in in_order(LISTED, wishes)] == [
+        "pods",
+        "deployments",
+        "secrets",
+        "persistentvolumeclaims",
+        "configmaps",
+        "serviceaccounts",
+        "clusterrolebindings",
+        "persistentvolumes",
+        "namespaces",
+        "clusterroles",
     ]
 
 
