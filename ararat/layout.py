@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, ValidationError
 
@@ -127,6 +127,9 @@ def is_data(name: str) -> bool:
 
 
 class _File(Model):
+    #: What sentences call it.
+    NAME: ClassVar[str]
+
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
@@ -141,12 +144,12 @@ class _File(Model):
             found = cls.model_validate_json(data)
         except ValidationError as exc:
             raise Damaged(
-                f"a stored {cls.__name__} is not readable ({exc.error_count()} errors)"
+                f"{cls.NAME} is not what Ararat writes: it is damaged, or another program's"
             ) from exc
         if found.format_version > FORMAT_VERSION:
             raise Damaged(
-                f"a stored {cls.__name__} has format {found.format_version}, and this Ararat knows "
-                f"{FORMAT_VERSION}: use a newer Ararat",
+                f"{cls.NAME} has format {found.format_version}, this Ararat reads up to "
+                f"{FORMAT_VERSION}: upgrade",
                 reason="NewerFormat",
             )
         return found
@@ -165,6 +168,8 @@ class FormerManifestKey(Model):
 class LocationFile(_File):
     """``location.json``: whose data this is. Changed only with If-Match."""
 
+    NAME = LOCATION
+
     location_id: str = Field(min_length=1)
     #: UID of the one cluster that may write (its kube-system namespace's).
     owner: str
@@ -177,6 +182,8 @@ class LocationFile(_File):
 class LocationKeysFile(_File):
     """``location-keys.json``: written with every change of the keys, read in a recovery only."""
 
+    NAME = LOCATION_KEYS
+
     former_manifest_keys: list[FormerManifestKey] = []
 
 
@@ -185,6 +192,8 @@ class CurrentFile(_File):
 
     Only a rotation of the master key changes it, with If-Match, and never the directory.
     """
+
+    NAME = "current.json"
 
     directory: str = Field(min_length=1)
     repository_name: str = Field(min_length=1)

@@ -18,6 +18,7 @@ from ararat.api.names import EXCLUDE_FROM_BACKUP
 from ararat.errors import InvalidSpec
 from ararat.kinds import known_kinds, meant_by
 from ararat.kube.api import KubeApi
+from ararat.kube.compact import compact
 from ararat.kube.resources import NAMESPACES, PODS, PVCS, PVS
 from controller.context import Context
 from controller.helper_pods import is_helper
@@ -134,15 +135,18 @@ async def volumes_of(
             if namespace not in chosen:
                 continue
             if _pod_wanted(spec, pod):
-                pods.append(pod)
+                pods.append(compact(pod))  # ten thousand are held at once
             elif not is_helper(pod) and not finished(pod):
                 others |= {(namespace, name) for name in claims_of(pod)}
         async for claim in api.list(PVCS, namespace=one):
             if claim["metadata"]["namespace"] in chosen:
-                claims[(claim["metadata"]["namespace"], claim["metadata"]["name"])] = claim
+                key = (claim["metadata"]["namespace"], claim["metadata"]["name"])
+                claims[key] = compact(claim)
     bound = {claim["spec"].get("volumeName") for claim in claims.values()}
     volumes = {
-        pv["metadata"]["name"]: pv async for pv in api.list(PVS) if pv["metadata"]["name"] in bound
+        pv["metadata"]["name"]: compact(pv)
+        async for pv in api.list(PVS)
+        if pv["metadata"]["name"] in bound
     }
     view = ClusterView(
         pods=pods,

@@ -79,6 +79,6 @@ def test_what_is_not_readable_is_damaged(data: bytes) -> None:
 
 def test_a_newer_format_is_refused() -> None:
     raw = {"formatVersion": 2, "locationID": "id", "owner": "c"}
-    with pytest.raises(Damaged, match="newer Ararat") as caught:
+    with pytest.raises(Damaged, match="has format 2, this Ararat reads up to 1: upgrade") as caught:
         LocationFile.decode(json.dumps(raw).encode())
     assert caught.value.reason == "NewerFormat"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -143,7 +144,10 @@ async def test_a_damaged_manifest_is_reported_and_hurts_nothing_else(
         assert sorted(found) == ["good", "nightly"]
         (condition,) = (c for c in location.status.conditions if c.type == "Damaged")
         assert (condition.status, condition.reason) == ("True", "ManifestsUnreadable")
-        assert "the manifest's HMAC does not match" in condition.message
+        assert "backup changed: the manifest's HMAC does not match" in condition.message
+        assert "backup half: the manifest is not readable JSON" in condition.message
+        newer = "backup newer: the manifest has format 99, this Ararat reads up to 1: upgrade"
+        assert newer in condition.message
         for name in damaged:
             shutil.rmtree(folder / name)
 
@@ -153,6 +157,38 @@ async def test_a_damaged_manifest_is_reported_and_hurts_nothing_else(
             return conditions == {"Available": "True", "Damaged": "False"}
 
         await eventually(mended, what="the location is whole again")
+
+
+async def test_a_location_of_another_format_is_refused_and_what_is_known_of_it_stays(
+    world: World,
+) -> None:
+    periods = itertools.count(6)
+
+    async def look_now() -> None:
+        await world.patch(LOCATIONS, "main", {"spec": {"syncPeriodSeconds": next(periods)}})
+
+    async with world.running():
+        await world.backup()
+        ended = await world.phase("Completed")
+        await world.settled()
+        file = world.store_path / "location.json"
+        whole = file.read_bytes()
+        newer = json.dumps({**json.loads(whole), "formatVersion": 99})
+        for name, content, sentence in (
+            ("one", newer, "location.json has format 99, this Ararat reads up to 1: upgrade"),
+            ("two", "[]", "location.json is not what Ararat writes: it is damaged, or another"),
+        ):
+            file.write_text(content)
+            await look_now()
+            await world.location_phase("Unavailable", message=sentence)
+            await world.backup(name)
+            refused = await world.phase("Failed", name=name)
+            assert sentence in (refused.status.message or "")
+            assert not (world.store_path / "backups" / name).exists()
+        file.write_bytes(whole)
+        await look_now()
+        await world.location_phase("Available")
+        assert (await world.get()).uid == ended.uid
 
 
 async def test_an_object_that_sync_could_not_finish(

@@ -323,7 +323,13 @@ def test_what_names_needs_comes_before_what_is_needed() -> None:
 
 
 def test_wishes_are_met_where_nothing_speaks_against_them() -> None:
-    wishes = ["pv", "deploy", "secrets", "persistentvolumeclaims", "no-such-kind"]
+    wishes = [
+        "persistentvolumes",
+        "deployments.apps",
+        "secrets",
+        "persistentvolumeclaims",
+        "no-such-kind",
+    ]
     assert [r.plural for r in in_order(LISTED, wishes)] == [
         "pods",
         "deployments",
