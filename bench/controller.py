@@ -33,6 +33,7 @@ from typing import Any
 import ararat
 from ararat.api import Backup, BackupLocation, PodVolumeBackup
 from ararat.concurrency import for_each
+from ararat.errors import Retryable
 from ararat.kube import Informer, KubeClient, KubeObject, connect, of, patch_status
 from ararat.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, PVCS, PVS, SECRETS
 from ararat.restic.version import VARIABLE
@@ -138,8 +139,12 @@ async def agents(kubeconfig: str) -> None:
     async with connect(kubeconfig) as api, asyncio.TaskGroup() as group:
 
         async def say(raw: KubeObject, **status: Any) -> KubeObject:
-            writes[status["phase"]] += 1
-            return await patch_status(api, JOBS, raw, status)
+            while True:
+                writes[status["phase"]] += 1
+                try:
+                    return await patch_status(api, JOBS, raw, status)
+                except Retryable:
+                    await asyncio.sleep(1)  # as an agent would
 
         async def work(raw: KubeObject) -> None:
             async with gate:
