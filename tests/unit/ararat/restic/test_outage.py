@@ -5,6 +5,7 @@ import asyncio
 from ararat.blob.errors import ContainerNotFound, StoreUnreachable
 from ararat.errors import AccessDenied, AraratError
 from ararat.restic.outage import Outage
+from tests.unit.ararat.kube.virtual import virtual
 
 GONE = StoreUnreachable("gone")
 
@@ -17,6 +18,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+@virtual
 async def test_a_store_that_never_answered_gets_little_time() -> None:
     over: list[AraratError] = []
     outage(over).failed(GONE, began=now())
@@ -26,6 +28,7 @@ async def test_a_store_that_never_answered_gets_little_time() -> None:
     assert over == [GONE]
 
 
+@virtual
 async def test_one_that_did_gets_more() -> None:
     over: list[AraratError] = []
     watched = outage(over)
@@ -37,6 +40,7 @@ async def test_one_that_did_gets_more() -> None:
     assert over == [GONE]
 
 
+@virtual
 async def test_refusals_and_missing_containers_do_not() -> None:
     for exc in (AccessDenied("no"), ContainerNotFound("none")):
         over: list[AraratError] = []
@@ -47,6 +51,7 @@ async def test_refusals_and_missing_containers_do_not() -> None:
         assert over == [exc]
 
 
+@virtual
 async def test_an_answer_ends_it() -> None:
     over: list[AraratError] = []
     watched = outage(over)
@@ -56,6 +61,7 @@ async def test_an_answer_ends_it() -> None:
     assert over == []
 
 
+@virtual
 async def test_it_began_with_the_first_failure_and_that_with_its_request() -> None:
     over: list[AraratError] = []
     watched = outage(over)
@@ -65,6 +71,7 @@ async def test_it_began_with_the_first_failure_and_that_with_its_request() -> No
     assert [exc.message for exc in over if isinstance(exc, StoreUnreachable)] == ["later"]
 
 
+@virtual
 async def test_closing_disarms_it() -> None:
     over: list[AraratError] = []
     watched = outage(over)
