@@ -30,6 +30,7 @@ from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreReques
 from .config import AgentConfig
 from .context import AgentContext, Engine, Run, find_volume
 from .directory import is_empty
+from .droppings import DROPPINGS
 from .mounted import OpenVolume, confirmed, limited, volume_opened
 from .repository import repository_opened
 from .restore_result import check, check_root, finished_status
@@ -37,22 +38,6 @@ from .rootmeta import apply, capture, differences
 from .verify import verify
 
 _log = structlog.get_logger(__name__)
-
-#: What a new file system, or a filer, puts into the root of an empty volume by itself;
-#: docs/agent.md tells whose each is.
-DROPPINGS = frozenset(
-    (
-        "lost+found",
-        "aquota.group",
-        "aquota.user",
-        ".snapshot",
-        ".snapshots",
-        "~snapshot",
-        ".zfs",
-        "$RECYCLE.BIN",
-        "System Volume Information",
-    )
-)
 
 
 class VolumeNotEmpty(InvalidSpec):

@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import combinations
 
 from ararat.api.nodejob import Verified, Verify
 from ararat.errors import AraratError
@@ -27,14 +29,15 @@ from ararat.human import plural, size
 from ararat.restic.models import CompareRequest, CompareResult, RestoreResult
 
 from .context import Engine, Run
+from .droppings import DROPPINGS
 from .include import pattern
 
 #: What Sample reads back: so many files at most, and so much of them in all.
 SAMPLE_FILES = 32
 SAMPLE_BYTES = 256 << 20
 _LOST_AND_FOUND = "lost+found"
-#: What a filer may put into a volume's root by itself; it may also be the user's.
-_FILERS = frozenset((".snapshot", ".snapshots"))
+#: What a provider may put into a volume's root by itself; each may also be the user's.
+_PROVIDERS = DROPPINGS - {_LOST_AND_FOUND}
 _TOUCH_EVERY = 1000
 _STOPPING_SECONDS = 5.0
 #: A comparison that is slower than this is taken for one that hangs.
@@ -71,8 +74,8 @@ class Walked:
     """What a volume holds."""
 
     own: Counts = field(default_factory=Counts)
-    #: Below directories that may be a filer's.
-    filers: Counts = field(default_factory=Counts)
+    #: What may be a provider's, by its name in the root.
+    provided: dict[str, Counts] = field(default_factory=dict)
     #: Paths relative to the root.
     sample: list[str] = field(default_factory=list)
 
@@ -121,7 +124,8 @@ async def verify(
 def check_counts(walked: Walked, result: RestoreResult) -> Counts:
     """Pure: what of the volume is restored, if that is as much as restic says."""
     entries, written = result.files_total, result.bytes_total
-    for found in (walked.own, walked.own.plus(walked.filers)):
+    for some in _subsets(list(walked.provided.values())):
+        found = reduce(Counts.plus, some, walked.own)
         if (found.entries, found.bytes_once) == (entries, written):
             return found
     found = walked.own
@@ -129,6 +133,12 @@ def check_counts(walked: Walked, result: RestoreResult) -> Counts:
         f"restic restored {entries:,} entries with {size(written)}, and the "
         f"volume holds {found.entries:,} with {size(found.bytes_once)}."
     )
+
+
+def _subsets(counts: list[Counts]) -> Iterator[tuple[Counts, ...]]:
+    """Which of them are the user's is not known; there are few."""
+    for number in range(len(counts) + 1):
+        yield from combinations(counts, number)
 
 
 def check_content(compared: CompareResult) -> None:
@@ -187,7 +197,10 @@ def walk(
                 path = f"{directory}/{name}" if directory else name
                 if path == _LOST_AND_FOUND:
                     continue
-                counts = walked.filers if path.split("/")[0] in _FILERS else walked.own
+                top = path.split("/")[0]
+                counts = walked.own
+                if top in _PROVIDERS:
+                    counts = walked.provided.setdefault(top, Counts())
                 counts.entries += 1
                 if counts.entries % _TOUCH_EVERY == 0:
                     touch()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.restore_job import DROPPINGS
+from agent.droppings import DROPPINGS
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from tests.component.agent.real import as_restore, claimed
 from tests.component.agent.walker import differences, walk

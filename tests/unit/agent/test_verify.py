@@ -45,13 +45,27 @@ def volume(tmp_path: Path) -> Path:
 def test_entries_files_and_sizes_are_counted(volume: Path):
     found = walked(volume)
     assert found.own == Counts(entries=7, files=2, bytes=200, bytes_once=100)
-    assert found.filers == Counts()
+    assert found.provided == {}
     assert sorted(found.sample) == ["again", "sub/one"]
 
 
 def test_only_the_roots_lost_and_found_is_left_out(volume: Path):
     (volume / "sub" / "lost+found").mkdir()
     assert walked(volume).own.entries == 8
+
+
+def test_what_may_be_a_providers_is_counted_by_itself(volume: Path):
+    for name in ("~snapshot", "$RECYCLE.BIN"):
+        (volume / name / "sub").mkdir(parents=True)
+    (volume / "$RECYCLE.BIN" / "file").write_bytes(b"123")
+    (volume / "aquota.user").write_bytes(b"12")
+    found = walked(volume)
+    assert found.own.entries == 7
+    assert {name: (c.entries, c.bytes) for name, c in found.provided.items()} == {
+        "~snapshot": (2, 0),
+        "$RECYCLE.BIN": (3, 3),
+        "aquota.user": (1, 2),
+    }
 
 
 def test_names_of_any_bytes_are_counted_and_not_sampled(tmp_path: Path):
@@ -97,7 +111,11 @@ def test_a_directory_deeper_than_the_interpreters_stack(tmp_path: Path):
 
 
 OWN = Counts(entries=3, files=2, bytes=30, bytes_once=20)
-FILERS = Counts(entries=1, files=1, bytes=5, bytes_once=5)
+PROVIDED = {
+    ".snapshot": Counts(entries=1, files=1, bytes=5, bytes_once=5),
+    "~snapshot": Counts(entries=1),
+    ".zfs": Counts(entries=2, files=1, bytes=7, bytes_once=7),
+}
 
 
 @pytest.mark.parametrize(
@@ -108,23 +126,26 @@ FILERS = Counts(entries=1, files=1, bytes=5, bytes_once=5)
         (RestoreResult(files_total=3, files_skipped=2, bytes_total=20, bytes_skipped=15), 2),
         # The snapshot has a directory of that name.
         (RestoreResult(files_total=4, bytes_total=25), 3),
+        # Two of the three are the user's.
+        (RestoreResult(files_total=6, bytes_total=32), 4),
+        (RestoreResult(files_total=7, bytes_total=32), 4),
     ],
 )
 def test_counts_that_fit(result: RestoreResult, files: int):
-    assert check_counts(Walked(own=OWN, filers=FILERS), result).files == files
+    assert check_counts(Walked(own=OWN, provided=PROVIDED), result).files == files
 
 
 @pytest.mark.parametrize(
     "result",
     [
-        RestoreResult(files_total=4, bytes_total=20),
+        RestoreResult(files_total=5, bytes_total=20),
         RestoreResult(files_total=3, bytes_total=21),
         RestoreResult(files_total=2, bytes_total=20),
     ],
 )
 def test_counts_that_do_not(result: RestoreResult):
     with pytest.raises(ContentDiffers, match=r"the volume holds 3 with 20"):
-        check_counts(Walked(own=OWN, filers=FILERS), result)
+        check_counts(Walked(own=OWN, provided=PROVIDED), result)
 
 
 def test_what_could_not_be_read_back_differs():
