@@ -12,74 +12,29 @@ of the index.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
-from ararat.blob.store import BlobInfo, BlobStore, Names
+from ararat.blob.forwarding import ForwardingStore
+from ararat.blob.store import BlobInfo, BlobStore
 
 _SNAPSHOTS = "/snapshots/"
 
 
-class AnnouncedSnapshots:
-    """``store`` with a call before each snapshot is stored."""
+class AnnouncedSnapshots(ForwardingStore):
+    """``inner`` with a call before each snapshot is stored."""
 
-    def __init__(self, store: BlobStore, before: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
+    def __init__(self, inner: BlobStore, before: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(inner)
         self._before = before
 
-    async def put(
-        self,
-        name: str,
-        data: bytes,
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put(self, name: str, data: bytes, **options: Any) -> BlobInfo:
         await self._announce(name)
-        return await self._store.put(
-            name, data, create_only=create_only, if_match=if_match, metadata=metadata
-        )
+        return await super().put(name, data, **options)
 
-    async def put_stream(
-        self,
-        name: str,
-        chunks: AsyncIterator[bytes],
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put_stream(self, name: str, chunks: AsyncIterator[bytes], **options: Any) -> BlobInfo:
         await self._announce(name)
-        return await self._store.put_stream(
-            name, chunks, create_only=create_only, if_match=if_match, metadata=metadata
-        )
-
-    async def get(self, name: str) -> bytes:
-        return await self._store.get(name)
-
-    def read(
-        self, name: str, *, offset: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
-        return self._store.read(name, offset=offset, length=length)
-
-    async def head(self, name: str) -> BlobInfo:
-        return await self._store.head(name)
-
-    def list(self, prefix: str, *, metadata: bool = False) -> AsyncIterator[BlobInfo]:
-        return self._store.list(prefix, metadata=metadata)
-
-    async def list_directories(self, prefix: str) -> Names:
-        return await self._store.list_directories(prefix)
-
-    async def delete(self, name: str) -> None:
-        await self._store.delete(name)
-
-    async def now(self) -> datetime:
-        return await self._store.now()
-
-    async def close(self) -> None:
-        await self._store.close()
+        return await super().put_stream(name, chunks, **options)
 
     async def _announce(self, name: str) -> None:
         if _SNAPSHOTS in name:

@@ -35,8 +35,9 @@ from ararat.restic.parent import choose_parent, find_finished, job_tag
 from ararat.restic.tuning import last_run
 
 from . import ignorefile
-from .context import AgentContext, Engine, Run, find_volume
-from .mounted import OpenVolume, confirmed, limited, volume_opened
+from .context import AgentContext, Engine, Run
+from .job_volume import job_volume_opened
+from .mounted import OpenVolume, confirmed, limited
 from .progress import finished
 from .repository import repository_opened
 from .rootmeta import capture
@@ -54,19 +55,8 @@ async def back_up(
     context: AgentContext, job: PodVolumeBackup, pod: Mapping[str, Any], run: Run
 ) -> dict[str, Any]:
     """The status of the finished job. Raises AraratError."""
-    spec = job.spec
-    source = await find_volume(
-        context.api,
-        pod,
-        reference=spec.pod,
-        volume=spec.volume,
-        claim=spec.claim,
-        host_paths=context.config.host_paths,
-    )
     wait = min(_MOUNT_WAIT_SECONDS, context.config.mount_wait_seconds)
-    async with volume_opened(
-        context.config.kubelet_dir, spec.pod.uid, source, wait_seconds=wait, waiting=run.say
-    ) as volume:
+    async with job_volume_opened(context, job, pod, run, wait_seconds=wait) as volume:
         root = await limited(capture, volume.fd)
         left_out = LeftOut(*await limited(ignorefile.read, volume.fd))
         async with repository_opened(

@@ -6,15 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
-from ararat.api.nodejob import ClaimReference, PodReference
 from ararat.blob.store import BlobStore
-from ararat.errors import AraratError, Conflict
 from ararat.kube.api import KubeApi
-from ararat.kube.errors import ApiNotFound
-from ararat.kube.resources import PVCS, PVS
 from ararat.layout import LocationFile
 from ararat.restic.models import (
     Access,
@@ -38,7 +34,6 @@ from .config import AgentConfig
 from .known_snapshots import KnownSnapshots
 from .locations import Locations
 from .progress import ProgressMeter
-from .volumes import UnsupportedVolume, VolumeSource, claim_name, locate
 
 
 class Engine(Protocol):
@@ -138,41 +133,3 @@ class Run:
     unreadable: int = 0
     """Files that could not be read so far."""
     bytes_read: int = 0
-
-
-async def find_volume(
-    api: KubeApi,
-    pod: Mapping[str, Any],
-    *,
-    reference: PodReference,
-    volume: str,
-    claim: ClaimReference | None,
-    host_paths: Sequence[PurePosixPath] = (),
-) -> VolumeSource:
-    """Where the volume must be on this node, by the live claim and PersistentVolume."""
-    name = claim_name(pod, volume)
-    if name is None:
-        return locate(pod, volume, host_paths=host_paths)
-    try:
-        live_claim = await api.get(PVCS, name, namespace=reference.namespace)
-        if claim is not None and claim.uid and live_claim["metadata"].get("uid") != claim.uid:
-            raise Conflict(
-                f"Claim {reference.namespace}/{name} was replaced by a new one of the same name "
-                "since the job was made.",
-                reason="ClaimReplaced",
-            )
-        bound = live_claim.get("spec", {}).get("volumeName")
-        if not bound:
-            raise UnsupportedVolume(
-                f"Claim {reference.namespace}/{name} is not bound.", reason="ClaimNotBound"
-            )
-        persistent_volume = await api.get(PVS, bound)
-    except ApiNotFound as error:
-        raise AraratError(error.message, reason="ClaimNotFound") from error
-    return locate(
-        pod,
-        volume,
-        claim=live_claim,
-        persistent_volume=persistent_volume,
-        host_paths=host_paths,
-    )

@@ -23,9 +23,10 @@ from ararat.api.nodejob import Verify
 from ararat.errors import InvalidSpec, NotFound
 from ararat.restic.models import Access, Confinement, LastRun, RestoreRequest, RestoreResult
 
-from .context import AgentContext, Run, find_volume
+from .context import AgentContext, Run
 from .include import pattern
-from .mounted import confirmed, limited, volume_opened
+from .job_volume import job_volume_opened
+from .mounted import confirmed, limited
 from .repository import repository_opened
 from .restore_job import flush, free_bytes, reporter
 from .restore_result import check, check_root, finished_status
@@ -46,21 +47,7 @@ async def restore_in_place(
     spec = job.spec
     if spec.snapshot_id is None:
         return _nothing_stored(job)
-    source = await find_volume(
-        context.api,
-        pod,
-        reference=spec.pod,
-        volume=spec.volume,
-        claim=spec.claim,
-        host_paths=context.config.host_paths,
-    )
-    async with volume_opened(
-        context.config.kubelet_dir,
-        spec.pod.uid,
-        source,
-        wait_seconds=context.config.mount_wait_seconds,
-        waiting=run.say,
-    ) as volume:
+    async with job_volume_opened(context, job, pod, run) as volume:
         access = Access.READ_ONLY if spec.repository.read_only else Access.APPEND_ONLY
         async with repository_opened(context, job, access=access) as restic:
             _log.info("restore.in_place", path=str(volume.path), paths=spec.paths)

@@ -28,10 +28,11 @@ from ararat.human import size
 from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreRequest, RestoreResult
 
 from .config import AgentConfig
-from .context import AgentContext, Engine, Run, find_volume
+from .context import AgentContext, Engine, Run
 from .directory import is_empty
 from .droppings import DROPPINGS
-from .mounted import OpenVolume, confirmed, limited, volume_opened
+from .job_volume import job_volume_opened
+from .mounted import OpenVolume, confirmed, limited
 from .repository import repository_opened
 from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
@@ -59,28 +60,14 @@ async def fill(
     ``mark_written`` records, before anything is written, that the volume's content is this job's.
     """
     spec = job.spec
-    source = await find_volume(
-        context.api,
-        pod,
-        reference=spec.pod,
-        volume=spec.volume,
-        claim=spec.claim,
-        host_paths=context.config.host_paths,
-    )
-    async with volume_opened(
-        context.config.kubelet_dir,
-        spec.pod.uid,
-        source,
-        wait_seconds=context.config.mount_wait_seconds,
-        waiting=run.say,
-    ) as volume:
+    async with job_volume_opened(context, job, pod, run) as volume:
         own_data = job.status.wrote or spec.takes_over is not None
         if not own_data and spec.existing_data is ExistingData.REFUSE:
             await limited(_refuse_content, volume)
         # After a merge nobody knows any more whose a file is: nothing is removed.
-        replace = own_data or spec.existing_data is ExistingData.REPLACE
-        if spec.existing_data is ExistingData.MERGE:
-            replace = False
+        replace = spec.existing_data is ExistingData.REPLACE or (
+            own_data and spec.existing_data is not ExistingData.MERGE
+        )
         result, remarks, verified = RestoreResult(), [], None
         if spec.snapshot_id is not None:
             if spec.mode is RestoreMode.SCRATCH and not own_data:

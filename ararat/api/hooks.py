@@ -22,7 +22,7 @@ class OnError(StrEnum):
     CONTINUE = "Continue"
 
 
-class ExecHook(Model):
+class Command(Model):
     """A command to run in a container."""
 
     container: str | None = Field(
@@ -31,6 +31,11 @@ class ExecHook(Model):
     command: list[str] = Field(
         min_length=1, description="Program and arguments; no shell reads them."
     )
+
+
+class ExecHook(Command):
+    """A command of a backup."""
+
     on_error: OnError = Field(
         default=OnError.FAIL,
         description="What an error means. Fail: a failure of the backup. Continue: a warning.",
@@ -65,15 +70,9 @@ class PodSelection(Model):
     )
 
 
-class ExecRestoreHook(Model):
-    """A command to run in a container of a restored pod."""
+class ExecRestoreHook(Command):
+    """A command of a restore, in a restored pod."""
 
-    container: str | None = Field(
-        default=None, description="Container to run it in; the pod's first one where unset."
-    )
-    command: list[str] = Field(
-        min_length=1, description="Program and arguments; no shell reads them."
-    )
     on_error: OnError = Field(
         default=OnError.FAIL,
         description="What an error means. Fail: a failure of the restore, and the pod's further "

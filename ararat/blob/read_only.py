@@ -10,13 +10,14 @@ credentials that can only read (docs/security.md).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ararat.errors import AccessDenied
 
-from .store import BlobInfo, BlobStore, Names
+from .forwarding import ForwardingStore
+from .store import BlobInfo
 
 
 class LocationReadOnly(AccessDenied):
@@ -25,50 +26,14 @@ class LocationReadOnly(AccessDenied):
     default_reason = "LocationReadOnly"
 
 
-class ReadOnlyStore(BlobStore):
+class ReadOnlyStore(ForwardingStore):
     """Reads like the store within."""
 
-    def __init__(self, store: BlobStore) -> None:
-        self._store = store
-
-    async def get(self, name: str) -> bytes:
-        return await self._store.get(name)
-
-    def read(
-        self, name: str, *, offset: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
-        return self._store.read(name, offset=offset, length=length)
-
-    async def head(self, name: str) -> BlobInfo:
-        return await self._store.head(name)
-
-    async def put(
-        self,
-        name: str,
-        data: bytes,
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put(self, name: str, data: bytes, **options: Any) -> BlobInfo:
         _refuse("stored", name)
 
-    async def put_stream(
-        self,
-        name: str,
-        chunks: AsyncIterator[bytes],
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put_stream(self, name: str, chunks: AsyncIterator[bytes], **options: Any) -> BlobInfo:
         _refuse("stored", name)
-
-    def list(self, prefix: str, *, metadata: bool = False) -> AsyncIterator[BlobInfo]:
-        return self._store.list(prefix, metadata=metadata)
-
-    async def list_directories(self, prefix: str) -> Names:
-        return await self._store.list_directories(prefix)
 
     async def delete(self, name: str) -> None:
         _refuse("deleted", name)
@@ -76,9 +41,6 @@ class ReadOnlyStore(BlobStore):
     async def now(self) -> datetime:
         """Ours: a directory's clock can only be read by writing."""
         return datetime.now(UTC)
-
-    async def close(self) -> None:
-        await self._store.close()
 
 
 def _refuse(what: str, name: str) -> NoReturn:

@@ -72,7 +72,6 @@ class Elector:
         self._renew = renew
         self._retry = retry
         self._abort = abort
-        self._leading = False
         #: What the Lease looked like when we last saw it change: holder, resource version.
         self._seen: tuple[str, str] | None = None
         #: When that will have run out.
@@ -80,10 +79,6 @@ class Elector:
         #: The Lease as we last wrote it, and when we began to write.
         self._held: KubeObject = {}
         self._renewed_at = 0.0
-
-    @property
-    def is_leader(self) -> bool:
-        return self._leading
 
     async def run(self, body: Callable[[], Awaitable[None]]) -> None:
         """Lead, and run ``body`` while leading, as often as leadership is won.
@@ -93,7 +88,6 @@ class Elector:
         """
         while True:
             await self._acquire()
-            self._leading = True
             LEADER.labels(self._name).set(1)
             log.info("leading", lease=self._name, identity=self.identity)
             lost = False
@@ -103,7 +97,6 @@ class Elector:
                 # The group holds the body's error and nothing else: the body is its only task.
                 raise group.exceptions[0] from None
             finally:
-                self._leading = False
                 LEADER.labels(self._name).set(0)
                 if not lost:
                     await self._release()

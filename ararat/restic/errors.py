@@ -12,8 +12,6 @@ from typing import ClassVar
 from ararat.errors import (
     AraratError,
     Cancelled,
-    Conflict,
-    Damaged,
     InvalidSpec,
     NotFound,
     Retryable,
@@ -63,12 +61,6 @@ class SnapshotNotFound(ResticFailed, NotFound):
     default_reason: ClassVar[str] = "SnapshotNotFound"
 
 
-class RepositoryDamaged(ResticFailed, Damaged):
-    """restic found stored data that is not what it must be."""
-
-    default_reason: ClassVar[str] = "RepositoryDamaged"
-
-
 class OutOfMemory(ResticFailed, Retryable):
     """The kernel (or Go) ended restic for lack of memory."""
 
@@ -97,9 +89,3 @@ class NotConfinable(InvalidSpec):
     """Confinement was required, and this kernel cannot give it."""
 
     default_reason: ClassVar[str] = "NotConfinable"
-
-
-class RepositoryTaken(Conflict):
-    """Somebody else made this repository first."""
-
-    default_reason: ClassVar[str] = "RepositoryTaken"

@@ -1,12 +1,16 @@
-"""A command as it is recorded, and what came of it. Pure."""
+"""A command as it is recorded, what came of it, and how that is told."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
 
 from ararat.api.base import Model
 from ararat.api.hooks import OnError
 from ararat.hooks import Hook, When
+from controller.runlog import RunLog
 
 
 class Means(StrEnum):
@@ -60,3 +64,18 @@ class RecordedHook(Model):
 
     def hook(self) -> Hook:
         return Hook(self.container, tuple(self.command), self.on_error, self.timeout)
+
+
+def tell(log: RunLog | FilteringBoundLogger, result: HookResult, *, pod: str) -> None:
+    """A line for a command that ended. ``pod``: its namespace and name."""
+    fields: dict[str, Any] = {
+        "pod": pod,
+        "container": result.container,
+        "seconds": result.seconds,
+    }
+    if result.exit_code is not None:
+        fields["exit_code"] = result.exit_code
+    if result.failed:
+        fields["message"] = result.message
+    say = log.warning if result.failed else log.info
+    say(f"{result.when} hook ended", **fields)

@@ -88,11 +88,6 @@ class Azurite:
         return f"https://{self.host}:{self.port}/{self.account}"
 
     @property
-    def host_style_endpoint(self) -> str:
-        """The host-style address; its name has to be in a hosts file as *host*."""
-        return f"https://{self.account}.{SUFFIX}:{self.port}"
-
-    @property
     def ca_file(self) -> Path:
         """The authority's certificate, as a file."""
         return self._authority.pair.certificate

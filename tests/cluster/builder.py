@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -71,15 +71,6 @@ def build_image(dockerfile: Path, *, name: str, context: Path | None = None) -> 
     context = context or dockerfile.parent
     text = dockerfile.read_text()
     return _build(name, text=text, context=context, inputs=_copied(text, context=context))
-
-
-def build_rootfs_image(name: str, *, packages: Iterable[str], dockerfile: str = "") -> Image:
-    """Build an image of Debian packages; *dockerfile* holds further instructions."""
-    system.ensure()
-    install = _APT_INSTALL.format(packages=" ".join(packages))
-    text = f"FROM {DEBIAN}\nENV DEBIAN_FRONTEND=noninteractive\nRUN {install}\n{dockerfile}\n"
-    with tempfile.TemporaryDirectory() as context:
-        return _build(name, text=text, context=Path(context), inputs=[])
 
 
 def _build(name: str, *, text: str, context: Path, inputs: list[Path]) -> Image:

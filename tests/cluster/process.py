@@ -182,11 +182,6 @@ class Service:
             process.kill()
         self._forget()
 
-    def restart(self) -> None:
-        """Stop and start."""
-        self.stop()
-        self.start()
-
     def pause(self) -> None:
         """Freeze it (SIGSTOP), as a hung program would be."""
         self._must_run().send(signal.SIGSTOP)

@@ -15,38 +15,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from ararat.api.backup import BackupHooks, HookCounts
-from ararat.api.base import utcnow
 from ararat.api.names import HOOKS_OF
-from ararat.api.nodejob import JobPhase
 from ararat.concurrency import for_each
-from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound, Retryable
-from ararat.hooks import Hook, When
-from ararat.kube.resources import PODS, SECRETS
-from ararat.kube.status import patch_status
-from controller.backup.hooks import outcome, record
+from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec
+from ararat.kube.resources import SECRETS
+from controller.backup.hooks import commands, outcome, record
 from controller.backup.hooks.decide import (
     HOOK_FAILED,
-    INTERRUPTED,
-    WINDOW_CLOSED,
     Decision,
-    Job,
     Pod,
     State,
     decide,
 )
+from controller.backup.hooks.node_jobs import NodeJobs
 from controller.backup.hooks.plan import PlannedHooks, hooks_of, runs
 from controller.backup.hooks.record import Record
-from controller.backup.run import JOBS
 from controller.context import Context
 from controller.hooks import execute, kept
-from controller.hooks.results import HookResult, Means, RecordedHook
+from controller.hooks.pod import live_pod
+from controller.hooks.results import HookResult, Means, RecordedHook, tell
 from controller.runlog import RunLog
 
 _AT_ONCE = 16
@@ -58,14 +52,6 @@ PERSIST_SECONDS = 600.0
 SWEEP_SECONDS = 300.0
 _WATCH_SECONDS = 1.0
 log = structlog.get_logger("controller.hooks")
-
-_WHY = {
-    HOOK_FAILED: "its pre hook failed",
-    INTERRUPTED: "its hooks were interrupted again and again",
-    WINDOW_CLOSED: "its post hooks have run: it came back too late",
-    "PodGone": "its pod is gone",
-    "MaxFreeze": "it was not read within hooks.maxFreezeSeconds",
-}
 
 
 @dataclass
@@ -127,6 +113,7 @@ class HookDriver:
         self._tasks = tasks
         self._enqueue = enqueue
         self._books: dict[str, _Book] = {}
+        self._jobs = NodeJobs(context)
         self._freezing = asyncio.Semaphore(_FREEZING)
 
     async def step(
@@ -163,7 +150,7 @@ class HookDriver:
             # Nothing is awaited between the decision and the start of what it decides.
             decision = decide(
                 [_view(run) for run in members],
-                [self._job(job) for job in (book.jobs or {}).get(group, ())],
+                [self._jobs.get(job) for job in (book.jobs or {}).get(group, ())],
                 ending=ending,
                 max_freeze=float(hooks.max_freeze_seconds),
             )
@@ -250,12 +237,8 @@ class HookDriver:
             if known.state is not State.FROZEN or run.busy:
                 continue
             if now - run.frozen_at >= known.max_freeze:
-                open_jobs = [j for j in self._jobs_of(known) if not self._job(j).phase.terminal]
-                self._start(book, run, self._thaw(book, run, cut=open_jobs))
-
-    def _jobs_of(self, known: Record) -> list[str]:
-        found = self._context.pod_volume_backups.by_index("backup-uid", known.backup_uid)
-        return [j["metadata"]["name"] for j in found if j["spec"].get("group") == known.group]
+                left = self._jobs.unfinished(known)
+                self._start(book, run, self._thaw(book, run, cut=left))
 
     # --- what is known ---
 
@@ -284,14 +267,6 @@ class HookDriver:
             SECRETS, namespace=self._context.namespace, labels=labels, page=100
         )
 
-    def _job(self, name: str) -> Job:
-        raw = self._context.pod_volume_backups.get(name, self._context.namespace)
-        if raw is None:  # about to appear, or about to be made again
-            return Job(name, JobPhase.NEW, hold=True)
-        spec = raw["spec"]
-        phase = JobPhase((raw.get("status") or {}).get("phase") or JobPhase.NEW)
-        return Job(name, phase, bool(spec.get("hold")), bool(spec.get("cancel")))
-
     # --- steps ---
 
     async def _carry_out(
@@ -306,41 +281,13 @@ class HookDriver:
             cut = decision.cut if run.record.state is State.FROZEN else ()
             self._start(book, run, self._thaw(book, run, again=again, cut=cut))
         for job in decision.release:
-            await self._patch_job(job, {"hold": False})
+            await self._jobs.release(job)
         for job in () if decision.thaw else decision.cut:
-            await self._cut_job(job)
+            await self._jobs.cut(job)
         if decision.fail:
             said = next((r.record.message for r in members if r.record.message), "")
             for job in decision.fail:
-                await self._fail_job(job, decision.failure, said)
-
-    async def _patch_job(self, name: str, spec: dict[str, Any]) -> None:
-        with contextlib.suppress(NotFound):
-            await self._context.api.patch(
-                JOBS, name, {"spec": spec}, namespace=self._context.namespace
-            )
-
-    async def _cut_job(self, name: str) -> None:
-        view = self._job(name)
-        if view.hold:
-            await self._fail_job(name, "MaxFreeze")
-        elif not view.phase.terminal and not view.cancelled:
-            await self._patch_job(name, {"cancel": True})
-
-    async def _fail_job(self, name: str, reason: str, message: str = "") -> None:
-        raw = self._context.pod_volume_backups.get(name, self._context.namespace)
-        if raw is None or JobPhase((raw.get("status") or {}).get("phase", "New")).terminal:
-            return
-        status = {
-            "phase": JobPhase.FAILED.value,
-            "reason": reason,
-            "message": message or f"not read: {_WHY.get(reason, reason)}",
-            "completionTime": utcnow().isoformat(),
-        }
-        with contextlib.suppress(NotFound):
-            # Only as it was seen: an agent may have begun with it in this moment.
-            version = raw["metadata"]["resourceVersion"]
-            await patch_status(self._context.api, JOBS, raw, status, resource_version=version)
+                await self._jobs.fail(job, decision.failure, said)
 
     def _start(self, book: _Book, run: _Run, work: Any) -> None:
         run.task = self._tasks.create_task(self._guard(book, run, work))
@@ -370,18 +317,18 @@ class HookDriver:
 
     async def _freeze_now(self, book: _Book, run: _Run, hooks: BackupHooks) -> None:
         known = run.record
-        pod = await self._pod(known)
+        pod = await live_pod(self._context.api, known.pod)
         if pod is None or not runs(pod):
             message = f"pod {known.id} is gone, or was replaced, before its hooks were run"
             await self._write(run, state=State.DONE, failure="PodGone", message=message)
             return
         try:
-            commands = hooks_of(pod, hooks)
+            hooked = hooks_of(pod, hooks)
         except InvalidSpec as exc:
             await self._write(run, state=State.DONE, failure=exc.reason, message=exc.message)
             return
         try:
-            means = await self._means(known, (*commands.pre, *commands.post))
+            means = await commands.means_of(self._context.api, known, (*hooked.pre, *hooked.post))
         except AraratError as exc:
             message = f"pod {known.id}: its hooks could not be run: {exc.message}"
             await self._write(run, state=State.DONE, failure=HOOK_FAILED, message=message)
@@ -396,8 +343,8 @@ class HookDriver:
         await self._write(
             run,
             state=State.OWED,
-            pre=[RecordedHook.of(hook) for hook in commands.pre],
-            post=[RecordedHook.of(hook) for hook in commands.post],
+            pre=[RecordedHook.of(hook) for hook in hooked.pre],
+            post=[RecordedHook.of(hook) for hook in hooked.post],
             means=means,
             attempts=known.attempts + 1,
             max_freeze=float(hooks.max_freeze_seconds),
@@ -414,36 +361,24 @@ class HookDriver:
         if failed is not None:
             await self._write(run, state=State.BROKEN, failure=HOOK_FAILED, message=failed.message)
             return
-        replaced = await self._replaced(run)
+        replaced = await commands.replaced(self._context.api, run.record)
         if replaced is not None:
             # A command goes to a name, and the name was somebody else's for some of this time.
             await self._write(run, state=State.BROKEN, failure="PodGone", **replaced)
             return
         await self._write(run, state=State.FROZEN)
 
-    async def _means(self, known: Record, hooks: Iterable[Hook]) -> dict[str, Means]:
-        """What each container of the hooks has. Raises the API's errors, where nobody answers."""
-        found: dict[str, Means] = {}
-        for container in {hook.container: None for hook in hooks}:
-            for left, pause in zip((3, 2, 1, 0), kept.pauses(), strict=False):
-                try:
-                    found[container] = await execute.means_of(
-                        self._context.api, known.pod.namespace, known.pod.name, container
-                    )
-                    break
-                except Retryable:
-                    if not left:
-                        raise
-                    await asyncio.sleep(pause)
-        return found
-
     async def _run_pre(self, book: _Book, run: _Run, *, deadline: float) -> HookResult | None:
         """Run the pre hooks; returns the one that ends it, if any."""
         for index, hook in enumerate(run.record.pre):
             if book.ending:
                 break
-            result = await self._exec(
-                run, index, When.PRE, patience=deadline - time.monotonic(), until=deadline
+            result = await commands.run_pre(
+                self._context.api,
+                run.record,
+                index,
+                patience=deadline - time.monotonic(),
+                until=deadline,
             )
             self._note(book, run, result)
             if result.lost or (result.failed and hook.on_error == "Fail"):
@@ -462,69 +397,21 @@ class HookDriver:
             await self._write(run, cut=list(cut), message=message)
         until = time.monotonic() + PERSIST_SECONDS
         for index in range(len(run.record.post)):
-            if (gone := await self._gone(run, until)) is not None:
-                result = _not_run(run, index, gone)
-            else:
-                result = await self._exec(run, index, When.POST, patience=60.0, until=until)
+            result = await commands.run_post(
+                self._context.api, run.record, index, patience=60.0, until=until
+            )
             self._note(book, run, result)
             if result.failed:
                 await self._warn(run, result)
         await self._write(run, state=State.IDLE if again else State.DONE, thawed_at=time.time())
         for job in cut:
             with contextlib.suppress(AraratError):  # if not now, then by the next look
-                await self._cut_job(job)
+                await self._jobs.cut(job)
         window = run.record.frozen_seconds
         book.log.info("pod was let go", pod=run.record.id, frozen_seconds=round(window or 0.0, 3))
 
-    async def _exec(
-        self, run: _Run, index: int, when: When, *, patience: float, until: float
-    ) -> HookResult:
-        """Run one hook. Tried again while it certainly was not started; a post hook also when it
-        is not known whether it ended: it is better run twice than not at all."""
-        known = run.record
-        hook = (known.pre if when is When.PRE else known.post)[index].hook()
-        means = known.means.get(hook.container, Means.NONE)
-        for pause in kept.pauses():
-            try:
-                result = await execute.run(
-                    self._context.api,
-                    (known.pod.namespace, known.pod.name),
-                    hook,
-                    when=when,
-                    means=means,
-                    patience=patience,
-                )
-            except Retryable as exc:
-                result = _not_run(run, index, exc.message, when=when)
-            else:
-                retry = when is When.POST and (
-                    result.lost
-                    or (
-                        result.reason == "NotStarted"
-                        and await self._restarting(run, hook.container)
-                    )
-                )
-                if not retry:
-                    return result
-            if time.monotonic() + pause > until or (when is When.PRE and pause > 2):
-                return result
-            if when is When.POST and (gone := await self._gone(run, until)) is not None:
-                return _not_run(run, index, gone)
-            await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
-
     def _note(self, book: _Book, run: _Run, result: HookResult) -> None:
-        fields: dict[str, Any] = {
-            "pod": run.record.id,
-            "container": result.container,
-            "seconds": result.seconds,
-        }
-        if result.exit_code is not None:
-            fields["exit_code"] = result.exit_code
-        if result.failed:
-            fields["message"] = result.message
-        say = book.log.warning if result.failed else book.log.info
-        say(f"{result.when} hook ended", **fields)
+        tell(book.log, result, pod=run.record.id)
         results = [*run.record.results, result][-record.MOST_RESULTS :]
         run.record = run.record.model_copy(update={"results": results})
 
@@ -540,65 +427,6 @@ class HookDriver:
             message=f"{result.message}: the pod may still be as its pre hook left it",
             type="Warning",
         )
-
-    # --- the pod ---
-
-    async def _pod(self, known: Record) -> dict[str, Any] | None:
-        """The very pod that is meant, live; None: it is gone."""
-        try:
-            pod = await self._context.api.get(PODS, known.pod.name, namespace=known.pod.namespace)
-        except NotFound:
-            return None
-        return pod if pod["metadata"]["uid"] == known.pod.uid else None
-
-    async def _replaced(self, run: _Run) -> dict[str, Any] | None:
-        """Changes to the record where the pod's name is another pod's by now."""
-        known = run.record
-        try:
-            pod = await self._context.api.get(PODS, known.pod.name, namespace=known.pod.namespace)
-        except NotFound:
-            return {"message": f"pod {known.id} went away while its pre hooks ran"}
-        uid = pod["metadata"]["uid"]
-        if uid == known.pod.uid:
-            return None
-        return {"message": f"pod {known.id} was replaced while its pre hooks ran", "also": uid}
-
-    async def _gone(self, run: _Run, until: float) -> str | None:
-        """Why no command can be run in the pod any more; None: it is there."""
-        known = run.record
-        for pause in kept.pauses():
-            try:
-                pod = await self._context.api.get(
-                    PODS, known.pod.name, namespace=known.pod.namespace
-                )
-            except NotFound:
-                return "was not run: the pod is gone"
-            except Retryable:
-                if time.monotonic() + pause > until:
-                    return None
-                await asyncio.sleep(pause)
-                continue
-            if pod["metadata"]["uid"] not in (known.pod.uid, known.also):
-                return "was not run: the pod was replaced by another"
-            if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-                return "was not run: the pod has ended"
-            return None
-        raise AssertionError("unreachable")
-
-    async def _restarting(self, run: _Run, container: str) -> bool:
-        """Whether the container is not running now, but may be again."""
-        try:
-            pod = await self._context.api.get(
-                PODS, run.record.pod.name, namespace=run.record.pod.namespace
-            )
-        except Retryable:
-            return True
-        except NotFound:
-            return False
-        for status in (pod.get("status") or {}).get("containerStatuses") or []:
-            if status.get("name") == container:
-                return "running" not in (status.get("state") or {})
-        return False
 
     async def _read_again(self, run: _Run) -> None:
         name = record.secret_name(run.record.backup_uid, run.record.pod)
@@ -646,22 +474,6 @@ def _settle_later(run: _Run, since: float) -> None:
     if known.endless:
         ends = max(ends, known.max_freeze - spent)
     run.settled_at = since + ends
-
-
-def _not_run(run: _Run, index: int, why: str, when: When = When.POST) -> HookResult:
-    known = run.record
-    hook = (known.pre if when is When.PRE else known.post)[index]
-    return HookResult(
-        when=when,
-        container=hook.container,
-        command=hook.command,
-        on_error=hook.on_error,
-        reason="PodGone" if why.startswith("was not run") else "NotStarted",
-        message=f"{when} hook of {known.id} (container {hook.container}) {why}"
-        if why.startswith("was not run")
-        else f"{when} hook of {known.id} (container {hook.container}) could not be started: {why}",
-        started=time.time(),
-    )
 
 
 def _backup_name(secret: dict[str, Any]) -> str:

@@ -20,13 +20,14 @@ import structlog
 
 from ararat.api import Restore
 from ararat.api.names import HELPER, RESTORE_HOOKS_OF, RESTORE_UID
-from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, NotFound, Retryable
+from ararat.errors import AraratError, Conflict, Damaged, InvalidSpec, Retryable
 from ararat.hooks import When
 from ararat.kube.resources import PODS, SECRETS
 from ararat.naming import label_value
 from controller.context import Context
 from controller.hooks import execute, kept
-from controller.hooks.results import HookResult
+from controller.hooks.pod import live_pod
+from controller.hooks.results import HookResult, tell
 from controller.restore.units import Unit
 from controller.runlog import RunLog
 
@@ -205,7 +206,7 @@ class RestoreHookDriver:
             now = time.monotonic()
             pod = self._cached(run.record)
             if pod is None:  # the cache may be behind, or its pod gone
-                pod = await self._live(run.record)
+                pod = await live_pod(self._context.api, run.record.pod)
             step = next_step(run.record, pod, waited=now - run.since, settled=now >= run.settled_at)
             match step.act:
                 case Act.FINISH:
@@ -237,7 +238,9 @@ class RestoreHookDriver:
         """Start the next hook, once."""
         record, hook = run.record, run.record.next
         assert hook is not None
-        if await self._live(record) is None:  # a command goes to a name: it must be this pod's
+        if (
+            await live_pod(self._context.api, record.pod) is None
+        ):  # a command goes to a name: it must be this pod's
             run.cause = "its pod is gone"
             message = "was not run: its pod is gone, or was replaced"
             result = decide.failed(record, hook, decide.NOT_RUN, message)
@@ -288,17 +291,7 @@ class RestoreHookDriver:
         await asyncio.sleep(_LOOK_SECONDS * 2)
 
     async def _note(self, book: _Book, run: _Run, result: HookResult) -> None:
-        fields: dict[str, Any] = {
-            "pod": run.record.id,
-            "container": result.container,
-            "seconds": result.seconds,
-        }
-        if result.exit_code is not None:
-            fields["exit_code"] = result.exit_code
-        if result.failed:
-            fields["message"] = result.message
-        say = book.log.warning if result.failed else book.log.info
-        say(f"{result.when} hook ended", **fields)
+        tell(book.log, result, pod=run.record.id)
         after = noted(run.record, result, now=time.time())
         await self._write(
             book, run, **{name: getattr(after, name) for name in type(after).model_fields}
@@ -311,17 +304,11 @@ class RestoreHookDriver:
         pod = self._context.gated_pods.get(record.pod.name, record.pod.namespace)
         return pod if pod is not None and pod["metadata"]["uid"] == record.pod.uid else None
 
-    async def _live(self, record: Record) -> Raw | None:
-        """The very pod that is meant; None: it is gone. Raises Retryable."""
-        try:
-            pod = await self._context.api.get(PODS, record.pod.name, namespace=record.pod.namespace)
-        except NotFound:
-            return None
-        return pod if pod["metadata"]["uid"] == record.pod.uid else None
-
     async def _up(self, run: _Run, hook: RestoreHook) -> bool:
         try:
-            return decide.container_up(await self._live(run.record), hook.container)
+            return decide.container_up(
+                await live_pod(self._context.api, run.record.pod), hook.container
+            )
         except Retryable:
             return True
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import Any
 
+from ararat.blob.forwarding import ForwardingStore
 from ararat.blob.store import BlobInfo, BlobStore, Names
 from ararat.errors import AraratError
 
@@ -19,7 +20,7 @@ def healthy(_operation: str, _name: str) -> AraratError | None:
 
 
 @dataclass
-class FaultyStore:
+class FaultyStore(ForwardingStore):
     """``before`` fails a call; ``after`` fails it when the real store has done its work."""
 
     inner: BlobStore
@@ -56,35 +57,15 @@ class FaultyStore:
         await self._enter("head", name)
         return await self.inner.head(name)
 
-    async def put(
-        self,
-        name: str,
-        data: bytes,
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put(self, name: str, data: bytes, **options: Any) -> BlobInfo:
         await self._enter("put", name)
-        info = await self.inner.put(
-            name, data, create_only=create_only, if_match=if_match, metadata=metadata
-        )
+        info = await super().put(name, data, **options)
         self._raise(self.after, "put", name)
         return info
 
-    async def put_stream(
-        self,
-        name: str,
-        chunks: AsyncIterator[bytes],
-        *,
-        create_only: bool = False,
-        if_match: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> BlobInfo:
+    async def put_stream(self, name: str, chunks: AsyncIterator[bytes], **options: Any) -> BlobInfo:
         await self._enter("put", name)
-        info = await self.inner.put_stream(
-            name, chunks, create_only=create_only, if_match=if_match, metadata=metadata
-        )
+        info = await super().put_stream(name, chunks, **options)
         self._raise(self.after, "put", name)
         return info
 
@@ -102,9 +83,3 @@ class FaultyStore:
         await self._enter("delete", name)
         await self.inner.delete(name)
         self._raise(self.after, "delete", name)
-
-    async def now(self) -> datetime:
-        return await self.inner.now()
-
-    async def close(self) -> None:
-        await self.inner.close()

@@ -28,6 +28,8 @@ from ararat.kube import (
 )
 from ararat.kube.status import merge
 
+#: What the runtime in virtual time does not need is not faked.
+_REAL_ONLY = "only the component tests' real API server does this"
 Before = Callable[[str, str], Awaitable[None]]
 
 
@@ -240,10 +242,10 @@ class FakeApi(KubeApi):
             self.remove(rt, name, namespace or "")
 
     async def discover(self) -> Discovery:
-        raise NotImplementedError
+        raise NotImplementedError(_REAL_ONLY)
 
     async def server_version(self) -> str:
-        raise NotImplementedError
+        raise NotImplementedError(_REAL_ONLY)
 
     async def exec(
         self,
@@ -255,12 +257,12 @@ class FakeApi(KubeApi):
         timeout: float | None = 30,
         output_limit: int = 65536,
     ) -> ExecResult:
-        raise NotImplementedError
+        raise NotImplementedError(_REAL_ONLY)
 
     def exec_stream(
         self, namespace: str, pod: str, container: str, command: Sequence[str]
     ) -> AsyncGenerator[bytes, None]:
-        raise NotImplementedError
+        raise NotImplementedError(_REAL_ONLY)
 
     async def pod_log(
         self,
@@ -272,4 +274,4 @@ class FakeApi(KubeApi):
         limit_bytes: int = 1 << 20,
         previous: bool = False,
     ) -> str:
-        raise NotImplementedError
+        raise NotImplementedError(_REAL_ONLY)
