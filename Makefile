@@ -70,7 +70,7 @@ unit: venv ## Tests without I/O: seconds, nothing but Python needed.
 
 .PHONY: component
 component: venv toolchain ## Tests against a real API server, restic and Azurite.
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/component
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/component
 	@$(BIN)/pytest tests/cluster
 
 .PHONY: torture

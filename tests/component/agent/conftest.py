@@ -25,7 +25,7 @@ def root() -> None:
         pytest.fail("these tests make mounts: run them as root")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane() -> Iterator[ControlPlane]:
     with serving_our_kinds() as running:
         yield running

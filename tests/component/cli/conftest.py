@@ -136,7 +136,7 @@ def until(found: Callable[[], Any]) -> Any:
     raise AssertionError("nothing came of it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

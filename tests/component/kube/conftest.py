@@ -13,7 +13,7 @@ from tests.cluster.apiserver import ControlPlane
 from .proxy import Proxy
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane() -> Iterator[ControlPlane]:
     """A real API server."""
     with ControlPlane() as control_plane:

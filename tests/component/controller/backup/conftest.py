@@ -19,7 +19,7 @@ from tests.component.our_kinds import serving_our_kinds
 from .world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane() -> Iterator[ControlPlane]:
     with serving_our_kinds() as running:
         yield running

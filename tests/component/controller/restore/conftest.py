@@ -13,7 +13,7 @@ from tests.component.controller.restore.world import World
 from tests.component.our_kinds import serving_our_kinds
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane() -> Iterator[ControlPlane]:
     with serving_our_kinds() as running:
         yield running
