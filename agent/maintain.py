@@ -85,8 +85,9 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
                 container_start="",
                 job=f"maintenance-{task.action.value.lower()}",
             )
+            given_up = 0
             if task.at_once:  # before anything is written: the store's clock is a file, too
-                await reserve.give_up(store, pieces=reserve.PIECES)
+                given_up = await reserve.give_up(store, pieces=reserve.PIECES)
             await _remove_dead_locks(store, reference.directory, task.ended_pods)
             drops = await _drops(store, task)
             before = await _data(store, reference.directory)
@@ -109,6 +110,8 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
                     drops.kept = drops.known
                 used = (await restic.repository_stats()).total_size
             after = await _data(store, reference.directory)
+            if given_up and not drops.removed:
+                await reserve.put_back(store, pieces=given_up)
             if task.keep_reserve:
                 free = await asyncio.to_thread(reserve.free_bytes, location.spec)
                 await reserve.keep(store, free=free)

@@ -3,8 +3,8 @@
 Problem: on a full file system nothing can be deleted either: saying that a deletion began, a lock
 and a new index are files themselves.
 Decision: files of 32 MiB together stand in the location once there is plenty of room. A deletion
-that finds it full removes one of them, and the prune that is to make room the others; when there is
-plenty again, maintenance puts them back.
+that finds it full removes one of them, and the prune that is to make room the others. A prune that
+made none puts back what it took; when there is plenty again, maintenance puts back all.
 Limits: only directories fill up. A location on Azure has no reserve, and needs none.
 """
 
@@ -49,11 +49,14 @@ async def keep(store: BlobStore, *, free: int | None) -> None:
     """Best effort."""
     if free is None or free < PLENTY:
         return
+    await put_back(store, pieces=PIECES)
+
+
+async def put_back(store: BlobStore, *, pieces: int) -> None:
+    """So many more, as far as there is room. Best effort."""
     found = [blob.name async for blob in store.list(layout.RESERVE)]
-    for number in range(PIECES):
-        name = f"{layout.RESERVE}{number}"
-        if name in found:
-            continue
+    missing = [f"{layout.RESERVE}{number}" for number in range(PIECES)]
+    for name in [name for name in missing if name not in found][:pieces]:
         try:
             # Random, so that a file system that compresses keeps the room as well.
             await store.put(name, os.urandom(_PIECE_BYTES), create_only=True)

@@ -13,10 +13,12 @@ AGENT_NOT_READY_SECONDS = 600.0
 
 
 class AgentWatchdog:
-    """Remembers since when each node has been without a Ready agent."""
+    """Remembers since when each node has been without a Ready agent, and without any."""
 
     def __init__(self) -> None:
-        self._since: dict[str, float] = {}
+        self._unready: dict[str, float] = {}
+        #: From here the minute counts: a pod that took its time to end was an agent pod, too.
+        self._absent: dict[str, float] = {}
 
     def overdue(
         self, nodes: set[str], agents: Mapping[str, bool], *, now: float
@@ -26,21 +28,23 @@ class AgentWatchdog:
         ``nodes`` have unfinished jobs; ``agents`` says of each node with an agent pod whether it
         is Ready; ``now`` is monotonic seconds.
         """
-        for node in list(self._since):
-            if node not in nodes or agents.get(node, False):
-                del self._since[node]
+        self._unready = {
+            node: self._unready.get(node, now) for node in nodes if not agents.get(node, False)
+        }
+        self._absent = {
+            node: self._absent.get(node, now) for node in self._unready if node not in agents
+        }
         failed: dict[str, str] = {}
         waits: list[float] = []
-        for node in nodes:
-            if agents.get(node, False):
-                continue
-            since = self._since.setdefault(node, now)
-            limit = AGENT_NOT_READY_SECONDS if node in agents else NO_AGENT_SECONDS
-            left = since + limit - now
-            if left > 0:
-                waits.append(left)
-            elif node in agents:
-                failed[node] = f"the agent on node {node} has not been ready for {int(limit)} s"
+        for node, unready in self._unready.items():
+            ends = unready + AGENT_NOT_READY_SECONDS
+            if (absent := self._absent.get(node)) is not None:
+                ends = min(ends, absent + NO_AGENT_SECONDS)
+            if ends > now:
+                waits.append(ends - now)
+            elif absent is None:
+                seconds = int(AGENT_NOT_READY_SECONDS)
+                failed[node] = f"the agent on node {node} has not been ready for {seconds} s"
             else:
                 failed[node] = f"node {node} has no agent: see kubectl get pods -o wide"
         return failed, min(waits, default=None)

@@ -85,11 +85,19 @@ async def test_a_full_disk_is_freed(
             return backup.status.phase == "Failed" and "full" in str(backup.status.message)
 
         await eventually(failed, what="a backup says that the store is full", within=PATIENCE)
+        # What is full is pruned at once. As nothing can be freed yet, the reserve is there again,
+        # but for a piece that its own small files may have taken room from.
+        await until(
+            world, clock, lambda m: m.last_prune_time and not m.running, what="pruned in vain"
+        )
+        left = len(reserve(world))
+        assert left in (7, 8)
+        fill(disk / "somebody-else-again")
         # Deleting makes room for its own files first.
         done = await outcome(world, await request(world, "one"))
         assert (done.status.phase, done.status.message) == ("Completed", "deleted")
-        assert len(reserve(world)) == 7
-        fill(disk / "somebody-else-again")
+        assert len(reserve(world)) == left - 1
+        fill(disk / "somebody-else-once-more")
 
         clock.move(hours=1)
         found = await until(
@@ -99,8 +107,9 @@ async def test_a_full_disk_is_freed(
             what="what nobody needs is gone at once",
         )
         assert found.status.phase == "Ready"
-        (task,) = [t for t in node.ran if t["atOnce"] and "volumes" in t["repository"]["directory"]]
-        assert task["maxRepackSize"] == "0"
+        at_once = [t for t in node.ran if t["atOnce"]]
+        ours = [t for t in at_once if "volumes" in t["repository"]["directory"]]
+        assert [task["maxRepackSize"] for task in ours] == ["0", "0"]
         assert reserve(world) == []
         await world.backup("four")
         await world.phase("Completed", name="four", within=PATIENCE)

@@ -33,6 +33,22 @@ def test_a_pod_that_appears_within_the_minute_is_waited_for() -> None:
     assert dog.overdue({"n1"}, {"n1": False}, now=61) == ({}, 539)
 
 
+def test_a_pod_that_took_its_time_to_end_leaves_a_whole_minute_for_the_next_one() -> None:
+    dog = AgentWatchdog()
+    dog.overdue({"n1"}, {"n1": False}, now=0)
+    assert dog.overdue({"n1"}, {}, now=58) == ({}, NO_AGENT_SECONDS)
+    assert dog.overdue({"n1"}, {}, now=117) == ({}, 1)
+    assert dog.overdue({"n1"}, {}, now=118) == (ABSENT, None)
+
+
+def test_pods_that_come_and_go_are_not_waited_for_without_end() -> None:
+    dog = AgentWatchdog()
+    for now in range(0, 600, 40):
+        assert dog.overdue({"n1"}, {}, now=now)[0] == {}
+        assert dog.overdue({"n1"}, {"n1": False}, now=now + 20)[0] == {}
+    assert dog.overdue({"n1"}, {"n1": False}, now=600) == (UNREADY, None)
+
+
 def test_a_node_without_jobs_is_forgotten() -> None:
     dog = AgentWatchdog()
     dog.overdue({"n1"}, {}, now=0)
