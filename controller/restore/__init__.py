@@ -9,6 +9,8 @@ Where things are, in the order in which a restore meets them:
               ``workloads``, ``services``, ``references`` are its parts)
 ``data``      which volume's data the backup has for a claim or a pod's volume
 ``plan``      what will be done, as data; ``planner`` makes it from manifest, objects, cluster
+              (``planned_claims`` and ``planned_pods`` decide for those; ``places``: where an
+              object goes, ``drafts``: as it will be created, ``notes``: what there is to say)
 ``gate``      the init container that holds a pod until its volumes are filled
 ``create``    creates one object, tolerantly; ``pipeline`` does so for a whole plan
 ``jobs``      which node jobs the gated pods need; ``waiting`` why one does not move
