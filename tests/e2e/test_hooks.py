@@ -1,4 +1,7 @@
-"""Hooks in real containers: the volume is read while its pod is as the pre hook left it."""
+"""Hooks in real containers: the volume is read while its pod is as the pre hook left it.
+
+And, in the same backup, a claim that no pod mounts.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ararat.api.names import HELPER
 from tests.e2e.support.tools import Tools
+from tests.e2e.support.waiting import eventually
 from tests.e2e.support.workload import Workload
 from tests.e2e.test_round_trip import assert_completed
 
@@ -27,7 +32,13 @@ def test_hooks_in_a_real_container(tools: Tools, new_workload: Callable[..., Wor
         for when, script in hooks.items()
     ]
     tools.kubectl("annotate", "pod", _POD, *where, *annotations)
-    tools.ararat("backup", "create", backup, "--include-namespaces", app.namespace)
+    # Beside it, a claim that no pod mounts any more.
+    keep = ["sh", "-c", "echo kept > /data/kept"]
+    tools.kubectl("exec", "deploy/files", *where, "--", *keep)
+    tools.kubectl("scale", "deploy/files", *where, "--replicas=0")
+    tools.kubectl("wait", "pod", "-l", "app=files", *where, "--for=delete", "--timeout=60s")
+    what = ("--include-namespaces", app.namespace, "--include-unmounted-claims")
+    tools.ararat("backup", "create", backup, *what)
     followed = tools.ararat("backup", "logs", backup, "-f", timeout=300.0).stdout
     tools.ararat("backup", "wait", backup)
     assert_completed(tools, "backup", backup)
@@ -37,6 +48,17 @@ def test_hooks_in_a_real_container(tools: Tools, new_workload: Callable[..., Wor
     assert read == "quiet\n"
     state = "test ! -e /data/quiet && cat /tmp/let-go"
     assert tools.kubectl("exec", _POD, *where, "--", "sh", "-c", state) == "gone\n"
+
+    # What no pod mounted was read through a pod of ours, which is gone.
+    assert "helper pod created" in followed, followed
+    assert (
+        tools.ararat("backup", "cat", backup, f"{app.namespace}/files", "kept").stdout == "kept\n"
+    )
+    eventually(
+        lambda: not tools.items("pods", namespace=app.namespace, selector=HELPER),
+        what="no helper pod is left",
+        timeout=60,
+    )
 
     for said in ("backup began", "pre hook ended", "post hook ended", "pod was let go"):
         assert said in followed, followed
