@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Ground, Namespaces, delete_namespace
+from tests.e2e.support.passed import seconds_to_start
 from tests.e2e.support.podwatch import watch_pods
 from tests.e2e.support.tools import Tools
 from tests.e2e.support.workload import Workload
@@ -44,6 +45,10 @@ def test_nothing_is_missing_after_the_namespace_was_deleted(
     app.prove_equal(before)
     assert len(history.pods()) == 1 + app.replicas, "owners adopted the restored pods"
     assert history.violations() == []
+    waited = {claim: round(seconds, 2) for claim, seconds in seconds_to_start(app).items()}
+    print("seconds from the gate's last word to the application's first line:", waited)
+    # What a user would notice; how much of it is the machine's, the printed numbers tell.
+    assert all(0 < seconds < 60 for seconds in waited.values()), waited
     assert_completed(tools, "backup", backup)
     assert_completed(tools, "restore", restore)
 

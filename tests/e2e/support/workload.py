@@ -97,13 +97,13 @@ class Workload:
         """A walk of every volume, by claim."""
         return {
             claim: walk(self.tools, namespace=self.namespace, pod=pod, directory=_DATA)
-            for claim, pod in self._pods_by_claim().items()
+            for claim, pod in self.pods_by_claim().items()
         }
 
     def records(self) -> dict[str, Records]:
         """What each container's guard saw, by claim."""
         found: dict[str, Records] = {}
-        for claim, pod in self._pods_by_claim().items():
+        for claim, pod in self.pods_by_claim().items():
             found[claim] = records(self.tools, namespace=self.namespace, pod=pod)
         return found
 
@@ -127,7 +127,8 @@ class Workload:
         """The same application elsewhere."""
         return Workload(self.tools, namespace, self.image, self.replicas, self.storage_class)
 
-    def _pods_by_claim(self) -> dict[str, str]:
+    def pods_by_claim(self) -> dict[str, str]:
+        """Which pod mounts it."""
         found: dict[str, str] = {}
         for pod in self.tools.items("pods", namespace=self.namespace, selector="app"):
             for volume in pod["spec"]["volumes"]:
