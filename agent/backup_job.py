@@ -11,6 +11,7 @@ Limits: files that change while they are read are stored as they were met; hooks
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from ararat import excludes
 from ararat.api import PodVolumeBackup
 from ararat.api.nodejob import BackupSummary, JobPhase, PodVolumeBackupStatus, RootMetadata
 from ararat.errors import AraratError
-from ararat.human import plural
+from ararat.human import plural, sockets_left_out
 from ararat.restic.models import (
     Access,
     BackupProgress,
@@ -34,13 +35,14 @@ from ararat.restic.models import (
 from ararat.restic.parent import choose_parent, find_finished, job_tag
 from ararat.restic.tuning import last_run
 
-from . import ignorefile
+from . import ignorefile, sockets
 from .context import AgentContext, Engine, Run
 from .job_volume import job_volume_opened
 from .mounted import OpenVolume, confirmed, limited
 from .progress import finished
 from .repository import repository_opened
 from .rootmeta import capture
+from .sockets import Sockets
 
 _log = structlog.get_logger(__name__)
 
@@ -63,10 +65,19 @@ async def back_up(
             context, job, access=Access.APPEND_ONLY, before_snapshot=_notes(job, run)
         ) as restic:
             run.stored = lambda: _has_stored(restic)
-            result = await _run_restic(restic, job, volume, run, left_out)
+            looking = asyncio.create_task(sockets.find(volume.fd))
+            try:
+                result = await _run_restic(restic, job, volume, run, left_out)
+                found = await looking
+            finally:
+                looking.cancel()
+                await asyncio.wait([looking])
         await confirmed(volume)
     run.bytes_read = result.bytes_processed
-    return {**finished_status(result, root), **excluded_status(job, left_out)}
+    return {
+        **finished_status(result, root, sockets=found, wrong=left_out.wrong),
+        "excludes": patterns_in_force(job, left_out),
+    }
 
 
 @dataclass(frozen=True)
@@ -77,13 +88,12 @@ class LeftOut:
     wrong: str = ""
 
 
-def excluded_status(job: PodVolumeBackup, left_out: LeftOut) -> dict[str, Any]:
-    """Pure: the patterns in force, and what is wrong with the volume's own."""
+def patterns_in_force(job: PodVolumeBackup, left_out: LeftOut) -> list[str]:
+    """Pure."""
     patterns = [*job.spec.excludes, *left_out.patterns]
     if job.spec.exclude_caches:
         patterns.append(excludes.CACHES)
-    status: dict[str, Any] = {"excludes": list(dict.fromkeys(patterns))}
-    return {**status, "message": left_out.wrong} if left_out.wrong else status
+    return list(dict.fromkeys(patterns))
 
 
 def _has_stored(restic: Engine) -> bool:
@@ -164,8 +174,16 @@ def adopted(snapshot: Snapshot, status: PodVolumeBackupStatus) -> BackupResult:
     )
 
 
-def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
-    """Pure: what the job's status says about a finished backup."""
+def finished_status(
+    result: BackupResult,
+    root: RootMetadata,
+    *,
+    sockets: Sockets,
+    wrong: str = "",
+) -> dict[str, Any]:
+    """Pure: what the job's status says about a finished backup. ``wrong``: in its ignore file."""
+    names = [_cut(name) for name in sockets.names]
+    notes = (_outcome(result, sockets), sockets_left_out(sockets.count, names), wrong)
     summary = BackupSummary(
         files_new=result.files_new,
         files_changed=result.files_changed,
@@ -180,7 +198,7 @@ def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
     return {
         "phase": JobPhase.COMPLETED.value,
         "reason": None,
-        "message": _message(result),
+        "message": " ".join(f"{note}." for note in notes if note) or None,
         "snapshotID": result.snapshot_id,
         "summary": summary.to_dict(),
         "progress": finished(
@@ -191,21 +209,21 @@ def finished_status(result: BackupResult, root: RootMetadata) -> dict[str, Any]:
         "incomplete": result.incomplete,
         "unreadableCount": result.unreadable_count,
         "unreadablePaths": short_paths(result.unreadable),
+        "socketCount": sockets.count,
+        "socketPaths": names,
     }
 
 
-def _message(result: BackupResult) -> str | None:
+def _outcome(result: BackupResult, sockets: Sockets) -> str:
     if result.empty:
-        return "The volume is empty."
+        return "The volume holds no file" if sockets.count else "The volume is empty"
     if not result.incomplete:
-        return None
+        return ""
+    said = f"{plural(result.unreadable_count, 'file')} could not be read"
     if not result.unreadable:
-        return f"{plural(result.unreadable_count, 'file')} could not be read."
+        return said
     first = result.unreadable[0]
-    return (
-        f"{result.unreadable_count} files could not be read, the first: "
-        f"{_cut(first.path)}: {_cut(first.message)}"
-    )
+    return f"{said}, the first: {_cut(first.path)}: {_cut(first.message).rstrip('.')}"
 
 
 def short_paths(errors: tuple[PathError, ...]) -> list[str]:

@@ -23,6 +23,7 @@ from ararat.kube.api import KubeObject
 from ararat.kube.informer import Informer
 
 from .decide import NodeJob
+from .volumes import USES
 
 _log = structlog.get_logger(__name__)
 
@@ -136,7 +137,7 @@ def trim_pod(pod: KubeObject) -> KubeObject:
     meta, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     containers = {
         key: [
-            {"name": c.get("name"), "volumeMounts": c.get("volumeMounts") or []}
+            {"name": c.get("name"), **{use: c.get(use) or [] for use in USES}}
             for c in spec.get(key) or []
         ]
         for key in ("initContainers", "containers", "ephemeralContainers")

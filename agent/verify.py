@@ -12,11 +12,9 @@ Limits: not every file system lets go of its pages when asked. Nothing is fetche
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from ararat.restic.models import CompareRequest, CompareResult, RestoreResult
 from .context import Engine, Run
 from .droppings import DROPPINGS
 from .include import pattern
+from .stoppable import in_thread
 
 #: What Sample reads back: so many files at most, and so much of them in all.
 SAMPLE_FILES = 32
@@ -39,7 +38,6 @@ _LOST_AND_FOUND = "lost+found"
 #: What a provider may put into a volume's root by itself; each may also be the user's.
 _PROVIDERS = DROPPINGS - {_LOST_AND_FOUND}
 _TOUCH_EVERY = 1000
-_STOPPING_SECONDS = 5.0
 #: A comparison that is slower than this is taken for one that hangs.
 _LEAST_BYTES_PER_SECOND = 4 << 20
 _LEAST_SECONDS = 900.0
@@ -157,23 +155,15 @@ def check_content(compared: CompareResult) -> None:
 
 
 async def _walked(volume: int, *, evict_all: bool, touch: Callable[[], None]) -> Walked:
-    """``walk`` in a thread that ends when this task is cancelled."""
-    stop = threading.Event()
     descriptor = os.dup(volume)
 
-    def work() -> Walked:
+    def work(stopped: Callable[[], bool]) -> Walked:
         try:
-            return walk(descriptor, evict_all=evict_all, touch=touch, stopped=stop.is_set)
+            return walk(descriptor, evict_all=evict_all, touch=touch, stopped=stopped)
         finally:
             os.close(descriptor)
 
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([task], timeout=_STOPPING_SECONDS)
-        raise
+    return await in_thread(work)
 
 
 def walk(

@@ -22,6 +22,8 @@ from typing import Any, Final
 from ararat import hostpaths
 from ararat.errors import InvalidSpec
 
+#: How a container may have a volume.
+USES: Final = ("volumeMounts", "volumeDevices")
 CSI: Final = "kubernetes.io~csi"
 EMPTY_DIR: Final = "kubernetes.io~empty-dir"
 
@@ -99,13 +101,15 @@ def pod_volume(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def used_by_a_container(pod: Mapping[str, Any], name: str) -> bool:
-    """Whether any container mounts the volume; the kubelet does not mount it otherwise."""
+    """Whether any container has the volume; the kubelet does not set it up otherwise."""
     spec = pod.get("spec", {})
-    for key in ("initContainers", "containers", "ephemeralContainers"):
-        for container in spec.get(key) or []:
-            if any(mount.get("name") == name for mount in container.get("volumeMounts") or []):
-                return True
-    return False
+    return any(
+        use.get("name") == name
+        for kind in ("initContainers", "containers", "ephemeralContainers")
+        for container in spec.get(kind) or []
+        for how in USES
+        for use in container.get(how) or []
+    )
 
 
 def claim_name(pod: Mapping[str, Any], name: str) -> str | None:

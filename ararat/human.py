@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -45,3 +47,12 @@ def progress_text(done: int, total: int) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 volume``, ``2 volumes``."""
     return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def sockets_left_out(count: int, names: Sequence[str]) -> str:
+    """``3 sockets were left out (run/a.sock, ...)``; empty where there is none."""
+    if not count:
+        return ""
+    verb = "was" if count == 1 else "were"
+    shown = ", ".join([*names, *(["..."] if count > len(names) else [])])
+    return f"{plural(count, 'socket')} {verb} left out ({shown})"

@@ -128,6 +128,11 @@ class PodVolumeBackupSpec(Model):
     claim: ClaimReference | None = Field(default=None, description="Claim behind the volume.")
     repository: RepositoryReference = Field(description="Where to.")
     host: str = Field(description="restic host: one stable identity per claim or slot.")
+    replaces: str = Field(
+        default="",
+        description="An earlier job for the same volume, whose pod went away; this one reads it "
+        "through the pod that took its place.",
+    )
     ignore_ctime: bool = Field(
         default=False, description="For fsGroup volumes, whose ctimes the kubelet changes."
     )
@@ -164,6 +169,10 @@ class PodVolumeBackupStatus(NodeJobStatus):
     incomplete: bool = Field(default=False, description="Some files could not be read.")
     unreadable_count: int = Field(default=0, description="How many.")
     unreadable_paths: list[str] = Field(default=[], description="The first 20 of them.")
+    socket_count: int = Field(
+        default=0, description="Sockets in the volume, which hold no data and are left out."
+    )
+    socket_paths: list[str] = Field(default=[], description="The first 5 of them.")
     excludes: list[str] = Field(
         default=[], description="Patterns that were in force, those of .araratignore among them."
     )

@@ -76,8 +76,11 @@ def plan_table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def of_backup_jobs(jobs: Iterable[PodVolumeBackup]) -> list[Row]:
-    """The volumes that were asked for, as far as they are."""
-    return sorted((_of_backup_job(job) for job in jobs), key=lambda row: row.id)
+    """The volumes that were asked for, as far as they are; each once."""
+    found = list(jobs)
+    replaced = {job.spec.replaces for job in found}
+    shown = (_of_backup_job(job) for job in found if job.name not in replaced)
+    return sorted(shown, key=lambda row: row.id)
 
 
 def of_restore_jobs(jobs: Iterable[PodVolumeRestore]) -> list[Row]:
@@ -101,6 +104,8 @@ def _of_volume(volume: ManifestVolume) -> Row:
         note = f"{human.plural(volume.unreadable_count, 'file')} could not be read"
     elif volume.empty:
         note = note or progress.EMPTY
+    sockets = human.sockets_left_out(volume.socket_count, volume.socket_paths)
+    note = "; ".join(part for part in (note, sockets) if part)
     claim = volume.claim.name if volume.claim else ""
     row = Row(id=volume.id, claim=claim, result=str(volume.coverage), note=note)
     return _with_summary(row, volume.summary)

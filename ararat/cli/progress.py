@@ -219,6 +219,6 @@ def _backup_note(job: PodVolumeBackup) -> str:
     status = job.status
     if status.incomplete:
         return f"{human.plural(status.unreadable_count, 'file')} could not be read"
-    if status.empty:
+    if status.empty and not status.socket_count:
         return EMPTY
     return status.message or ""

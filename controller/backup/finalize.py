@@ -20,7 +20,7 @@ from controller.backup.begin import REPOSITORIES_AT_ONCE
 from controller.backup.hooks import outcome as hook_outcome
 from controller.backup.hooks.output import store_output
 from controller.backup.hooks.record import Record
-from controller.backup.jobs import job_name
+from controller.backup.moving import last_name
 from controller.backup.outcome import (
     STATUS_LIMIT,
     conclude,
@@ -57,15 +57,16 @@ async def commit(
         warnings=backup.status.warnings,
     )
     volumes = []
-    for volume in plan.volumes:
-        job = jobs.get(job_name(backup, volume))
+    names = [last_name(backup, volume, jobs) for volume in plan.volumes]
+    for volume, name in zip(plan.volumes, names, strict=True):
+        job = jobs.get(name)
         volumes.append(volume_result(volume, job, cluster_uid=context.cluster_uid))
         await asyncio.sleep(0)  # ten thousand models take seconds, and others have deadlines
     cut_off = hook_outcome.cut_off(hooks)
     if cut_off:
         volumes = [
-            hook_outcome.judge(volume, job_name(backup, v), cut_off)
-            for volume, v in zip(volumes, plan.volumes, strict=True)
+            hook_outcome.judge(volume, name, cut_off)
+            for volume, name in zip(volumes, names, strict=True)
         ]
     hooks_output = await store_output(context, location, backup, hooks)
     hook_failures, hook_warnings = hook_outcome.failures(hooks)

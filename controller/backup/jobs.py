@@ -23,6 +23,8 @@ from .volumes import PlannedVolume
 
 def job_name(backup: Backup, volume: PlannedVolume) -> str:
     """Of a claim that a helper pod mounts: the same whichever pod that turns out to be."""
+    if volume.job:
+        return volume.job
     pod = volume.pod
     if volume.helper:
         assert volume.claim is not None
@@ -60,6 +62,7 @@ def build_job(
             repository=repository,
             host=volume.host(cluster_uid),
             ignore_ctime=volume.fs_group,
+            replaces=volume.replaces,
             hold=bool(volume.group),
             group=volume.group,
             excludes=list(dict.fromkeys((*backup.spec.volumes.excludes, *volume.excludes))),

@@ -18,6 +18,10 @@ from ararat.api import PodVolumeBackup
 from ararat.api.nodejob import JobPhase, Progress
 from ararat.human import progress_text
 
+#: Reasons of jobs that failed because their pod went away.
+POD_WENT = frozenset({"PodTerminating", "PodEnded", "PodReplaced", "PodNotFound"})
+#: Condition of such a job: False where it is known that no other replaces it.
+REPLACED = "Replaced"
 Raw = Mapping[str, Any]
 
 
@@ -32,6 +36,10 @@ class _Line:
     files_total: int = 0
     files_done: int = 0
     rate: int = 0
+    #: It failed because its pod went away, and it is open whether another takes its place.
+    pod_went: bool = False
+    #: It reads a volume again.
+    replaces: bool = False
 
 
 class JobTable(Mapping[str, PodVolumeBackup]):
@@ -46,6 +54,8 @@ class JobTable(Mapping[str, PodVolumeBackup]):
         self._moved: dict[str, None] = {}
         #: Names of unfinished jobs, by node.
         self._unfinished: dict[str, set[str]] = {}
+        self._pod_went: set[str] = set()
+        self._replacing: set[str] = set()
         self._sum = [0, 0, 0, 0, 0]
 
     def touch(self, name: str) -> None:
@@ -89,6 +99,14 @@ class JobTable(Mapping[str, PodVolumeBackup]):
     def unfinished_on(self, node: str) -> list[str]:
         return sorted(self._unfinished.get(node, ()))
 
+    def pod_went(self) -> frozenset[str]:
+        """Jobs that failed because their pod went away, unless nobody takes its place."""
+        return frozenset(self._pod_went)
+
+    def replacing(self) -> list[PodVolumeBackup]:
+        """Jobs that read a volume again."""
+        return [self[name] for name in self._replacing]
+
     @property
     def progress(self) -> Progress:
         """The jobs' progress, added up; a finished job counts in full."""
@@ -123,6 +141,11 @@ class JobTable(Mapping[str, PodVolumeBackup]):
         else:
             self._raw[name] = raw
             new = self._lines[name] = _line(raw)
+        for names, holds in (
+            (self._pod_went, new is not None and new.pod_went),
+            (self._replacing, new is not None and new.replaces),
+        ):
+            (names.add if holds else names.discard)(name)
         if old is not None:
             self._add(old, -1)
             if not old.phase.terminal:
@@ -159,4 +182,13 @@ def _line(raw: Raw) -> _Line:
         files_total=files,
         files_done=files if ended else progress.get("filesDone", 0),
         rate=progress.get("bytesPerSecond", 0) if phase is JobPhase.IN_PROGRESS else 0,
+        pod_went=phase is JobPhase.FAILED and _pod_went(status),
+        replaces=bool(raw["spec"].get("replaces")),
+    )
+
+
+def _pod_went(status: Raw) -> bool:
+    conditions = status.get("conditions") or []
+    return status.get("reason") in POD_WENT and not any(
+        condition["type"] == REPLACED and condition["status"] == "False" for condition in conditions
     )

@@ -51,7 +51,7 @@ def volume_result(
         storage_class=volume.storage_class,
         access_modes=list(volume.access_modes),
         capacity=volume.capacity,
-        node=volume.node,
+        node=job.spec.node if job is not None and job.spec.replaces else volume.node,
         owner_kind=volume.owner_kind,
         owner_name=volume.owner_name,
         coverage=coverage,
@@ -63,6 +63,8 @@ def volume_result(
         root=status.root if status and good else None,
         empty=bool(status and good and status.empty),
         unreadable_count=status.unreadable_count if status and good else 0,
+        socket_count=status.socket_count if status and good else 0,
+        socket_paths=status.socket_paths if status and good else [],
         excludes=status.excludes if status and good else [],
         summary=status.summary if status and good else None,
     )

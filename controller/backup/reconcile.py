@@ -41,6 +41,7 @@ from controller.backup.begin import (
 from controller.backup.hooks.driver import HookDriver, Standing
 from controller.backup.jobs import job_name
 from controller.backup.jobtable import JobTable
+from controller.backup.moving import LOOK_SECONDS, follow_moves
 from controller.backup.objects import ObjectsOutcome, store_objects
 from controller.backup.outcome import STATUS_LIMIT
 from controller.backup.plan import BackupPlan
@@ -205,8 +206,10 @@ class BackupReconciler:
             await create_jobs_of(look, location, [volume])
 
         helped = await follow_helpers(look, plan, jobs, make_job=make_job)
+        moving = await follow_moves(look, plan, jobs, make_job=make_job)
+        wait = _sooner(wait, LOOK_SECONDS if moving else None)
         await self._objects(look, location, plan)
-        finished = not missing and not jobs.busy_nodes()
+        finished = not missing and not moving and not jobs.busy_nodes()
         if finished and hooks.done and look.backup.status.objects is not None:
             await look.patch({"phase": BackupPhase.FINALIZING.value, "message": None})
             look.memory.uncommitted = False
@@ -224,6 +227,8 @@ class BackupReconciler:
         message = "volumes are done; storing API objects" if finished else None
         if finished and not hooks.done:
             message = "volumes are done; running post hooks"
+        if moving and not jobs.busy_nodes():
+            message = f"waits for a pod in place of {moving[0].pod.namespace}/{moving[0].pod.name}"
         if (progress, message, counts) != (status.progress, status.message, status.hooks):
             shown = counts.to_dict() if counts else None
             await look.patch({"progress": progress.to_dict(), "message": message, "hooks": shown})

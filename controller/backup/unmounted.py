@@ -28,6 +28,7 @@ from ararat.naming import label_value
 from controller import helper_pods
 from controller.backup.jobs import job_name
 from controller.backup.jobtable import JobTable
+from controller.backup.moving import to_make
 from controller.backup.plan import BackupPlan
 from controller.backup.run import JOBS, Look
 from controller.backup.volumes import PlannedVolume
@@ -66,7 +67,7 @@ async def follow_helpers(
         return None
     waiting: list[tuple[PlannedVolume, HelperSpec, dict[str, Any] | None]] = []
     busy: dict[str, int] = {}
-    for volume in volumes:
+    for volume in (to_make(look.backup, planned, jobs) for planned in volumes):
         spec = helper_of(look, volume)
         pod = look.context.helpers.get(spec.name, spec.namespace)
         name = job_name(look.backup, volume)

@@ -67,6 +67,9 @@ class PlannedVolume(Model):
     helper: bool = False
     #: Patterns of files to leave out, from the annotations of the pod and the claim.
     excludes: tuple[str, ...] = ()
+    #: Where it is read again because its pod went away: its node job, and the one before.
+    job: str = ""
+    replaces: str = ""
 
     @property
     def id(self) -> str:
@@ -115,7 +118,7 @@ def plan_volumes(view: ClusterView, asked_for: BackupVolumes) -> list[PlannedVol
             name = volume["name"]
             named = name in asked
             refused = name in excluded and not named
-            claim_name = _claim_of(pod, volume)
+            claim_name = claim_of(pod, volume)
             rule = _ruled(view, asked_for, _ns(pod), volume, claim_name)
             wanted = named or (rule.action is VolumeAction.BACKUP and not refused)
             mount = _Mount(pod, volume, named=named, refused=refused, wanted=wanted, rule=rule)
@@ -178,7 +181,7 @@ def _ruled(
 
 def _idle(mounts: Sequence[_Mount]) -> bool:
     """Whether none of these pods has the claim mounted."""
-    return all(finished(m.pod) or not _used(m.pod, m.volume["name"]) for m in mounts)
+    return all(finished(m.pod) or not is_used(m.pod, m.volume["name"]) for m in mounts)
 
 
 def _with_helper(
@@ -236,7 +239,7 @@ def volume_type(volume: Raw) -> str:
 
 def claims_of(pod: Raw) -> set[str]:
     """Names of the claims that the pod's volumes stand on."""
-    names = (_claim_of(pod, volume) for volume in pod["spec"].get("volumes") or [])
+    names = (claim_of(pod, volume) for volume in pod["spec"].get("volumes") or [])
     return {name for name in names if name is not None}
 
 
@@ -249,7 +252,7 @@ def _split(text: str) -> set[str]:
     return {part.strip() for part in text.split(",") if part.strip()}
 
 
-def _claim_of(pod: Raw, volume: Raw) -> str | None:
+def claim_of(pod: Raw, volume: Raw) -> str | None:
     if "persistentVolumeClaim" in volume:
         return str(volume["persistentVolumeClaim"]["claimName"])
     if "ephemeral" in volume:
@@ -260,7 +263,7 @@ def _claim_of(pod: Raw, volume: Raw) -> str | None:
 def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
     pod, volume, named = mount.pod, mount.volume, mount.named
     kind = volume_type(volume)
-    claim_name = _claim_of(pod, volume)
+    claim_name = claim_of(pod, volume)
     claim = view.claims.get((_ns(pod), claim_name)) if claim_name else None
 
     def entry(coverage: Coverage, reason: str = "", message: str = "") -> PlannedVolume:
@@ -319,7 +322,7 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
             # What can never be read is a failure only where somebody asked for this very volume.
             unreadable = problem[0] in _NEVER_READ and not named
             return entry(Coverage.SKIPPED if unreadable else Coverage.FAILED, *problem)
-    if not _used(pod, volume["name"]):
+    if not is_used(pod, volume["name"]):
         message = f"no container of pod {_name(pod)} mounts it, so the kubelet does not set it up"
         if named:
             return entry(Coverage.FAILED, "VolumeNotUsed", message)
@@ -337,7 +340,7 @@ def _decide(view: ClusterView, mount: _Mount) -> PlannedVolume:
     return entry(Coverage.BACKED_UP)
 
 
-def _used(pod: Raw, volume: str) -> bool:
+def is_used(pod: Raw, volume: str) -> bool:
     containers = (pod["spec"].get("initContainers") or []) + (pod["spec"].get("containers") or [])
     return any(
         mount["name"] == volume

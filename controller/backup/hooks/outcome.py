@@ -144,6 +144,8 @@ def judge(volume: ManifestVolume, job: str, records: Mapping[str, Record]) -> Ma
             "root": None,
             "empty": False,
             "unreadable_count": 0,
+            "socket_count": 0,
+            "socket_paths": [],
         }
     )
 

@@ -6,9 +6,8 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
+import stat
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from tests.cluster.toolchain import system
 from tests.component.agent.real import as_restore, claimed, locks, restics, working
-from tests.component.agent.walker import differences, every_kind_of_file, walk
+from tests.component.agent.walker import differences, every_kind_of_file, features, walk
 from tests.component.agent.world import World
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("restic")]
@@ -36,16 +35,19 @@ def on(world: World, pod: str, uid: str, kind: str) -> Path:
     return path
 
 
+#: What ``features`` knows, all of which ``every_kind_of_file`` makes.
+EVERY_FEATURE = 25
+
+
 @pytest.mark.parametrize(("kind", "other"), [("ext4", "xfs"), ("xfs", "tmpfs"), ("tmpfs", "ext4")])
 async def test_every_kind_of_file_comes_back(world: World, kind: str, other: str):
     """From one file system to another, by an independent walker."""
     uid = await world.pod("db-0", volume=await world.claim("db-0"))
     source = on(world, "db-0", uid, kind)
     every_kind_of_file(source)
-    listener = socket.socket(socket.AF_UNIX)
-    os.chdir(source)  # socket paths are short
-    listener.bind("socket")
-    os.chdir("/")
+    for name in ("socket", "deep/other socket"):
+        os.mknod(source / name, stat.S_IFSOCK | 0o700)
+    os.utime(source / "deep", ns=(1, 1_400_000_000_000_000_007))
     os.utime(source, ns=(1, 1_300_000_000_000_000_009))
     before = walk(source)
     async with world.agent():
@@ -57,7 +59,10 @@ async def test_every_kind_of_file_comes_back(world: World, kind: str, other: str
         level: dict[str, Any] = {"verify": "Full"} if other == "ext4" else {}
         await world.restore("r1", "db-1", target_uid, **as_restore(backup), **level)
         restore = await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
-    listener.close()
+    # The only thing that does not come back, and it is said.
+    assert backup["socketCount"] == 2
+    assert sorted(backup["socketPaths"]) == ["deep/other socket", "socket"]
+    assert "2 sockets were left out" in backup["message"]
     # Walked and counted by the agent, as the backup counted them.
     assert restore["verified"]["files"] == backup["summary"]["filesTotal"]
     assert restore["verified"]["bytes"] == backup["summary"]["bytesProcessed"]
@@ -67,8 +72,10 @@ async def test_every_kind_of_file_comes_back(world: World, kind: str, other: str
     for tree in (before, after):
         tree.pop(b"lost+found", None)
     assert differences(before, after) == []
-    checked = Counter(key for entry in before.values() for key, value in entry.items() if value)
-    print(f"{kind} to {other}: compared {len(before)} entries: {dict(checked)}")
+    compared = features(before)
+    print(f"{kind} to {other}: compared {len(before)} entries, the root among them:")
+    print("\n".join(f"  {number:3} {feature}" for feature, number in sorted(compared.items())))
+    assert len(compared) == EVERY_FEATURE, compared
     assert "message" not in restore
     assert locks(world) == []
     assert restics() == []

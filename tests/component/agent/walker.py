@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,58 @@ def _look(path: bytes) -> dict[str, Any]:
     elif stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
         found["device"] = (os.major(info.st_rdev), os.minor(info.st_rdev))
     return found
+
+
+def features(tree: Tree) -> dict[str, int]:
+    """What of all that a file system can hold is in the tree, and how often."""
+    found: Counter[str] = Counter()
+    parents = {os.path.dirname(path) or b"." for path in tree if path != b"."}
+    kinds = {
+        stat.S_IFREG: "files",
+        stat.S_IFDIR: "directories",
+        stat.S_IFLNK: "symbolic links",
+        stat.S_IFIFO: "fifos",
+        stat.S_IFCHR: "character devices",
+        stat.S_IFBLK: "block devices",
+    }
+    for path, entry in tree.items():
+        mode = int(entry["mode"], 8)
+        target = entry.get("target", b"x")
+        found[kinds[stat.S_IFMT(mode)]] += 1
+        found.update(
+            name
+            for name, there in {
+                "empty directories": stat.S_ISDIR(mode) and path not in parents,
+                "dangling links": target.startswith(b"nowhere"),
+                "absolute links": target.startswith(b"/"),
+                "owners": entry["owner"] != (0, 0),
+                "owners above 2^31": max(entry["owner"]) > 2**31,
+                "setuid": bool(mode & stat.S_ISUID),
+                "setgid": bool(mode & stat.S_ISGID),
+                "sticky": bool(mode & stat.S_ISVTX),
+                "times with nanoseconds": entry["mtime"] % 1000 != 0,
+                "times before 1970": entry["mtime"] < 0,
+                "names that are not UTF-8": not _utf8(path),
+                "names of other signs": not path.decode(errors="replace").isprintable(),
+                "hard links": "hard links" in entry,
+                "sparse files": bool(entry.get("sparse")),
+                "contents by SHA-256": "sha256" in entry,
+                "user attributes": any(name.startswith("user.") for name in entry["xattrs"]),
+                "capabilities": "security.capability" in entry["xattrs"],
+                "access lists": "system.posix_acl_access" in entry["xattrs"],
+                "default access lists": "system.posix_acl_default" in entry["xattrs"],
+            }.items()
+            if there
+        )
+    return dict(found)
+
+
+def _utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _digest(path: bytes) -> str:

@@ -103,14 +103,22 @@ class World:
     # --- workloads ------------------------------------------------------------------------------
 
     async def pod(
-        self, name: str, *, volume: dict[str, Any] | None = None, gated: bool = False
+        self,
+        name: str,
+        *,
+        volume: dict[str, Any] | None = None,
+        gated: bool = False,
+        uses: dict[str, Any] | None = None,
     ) -> str:
-        """A pod with one volume, ``data``; gated pods stand at their gate. Returns its UID."""
-        mounts = [{"name": "data", "mountPath": "/data"}]
+        """A pod with one volume, ``data``; gated pods stand at their gate. Returns its UID.
+
+        ``uses``: how its container has the volume, if not simply mounted.
+        """
+        use = uses or {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
         spec: dict[str, Any] = {
             "nodeName": self.node,
             "volumes": [{"name": "data", **(volume or {"emptyDir": {}})}],
-            "containers": [{"name": "app", "image": "app:1", "volumeMounts": mounts}],
+            "containers": [{"name": "app", "image": "app:1", **use}],
         }
         if gated:
             spec["volumes"].append({"name": gate.VOLUME, "emptyDir": {}})

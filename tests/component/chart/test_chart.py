@@ -58,6 +58,7 @@ EVERYTHING: Object = {
     "agent": {
         "image": {"repository": "mirror/agent", "tag": "sha256:" + 64 * "a"},
         "concurrency": 8,
+        "repositoryConcurrency": 3,
         "bandwidthKiB": 10240000,
         "niceness": 10,
         "ioPriority": "idle",
@@ -351,7 +352,7 @@ def test_every_value_arrives():
         assert template["labels"]["b"] == "2"
     spec, container, env = pod_of(one(objects, "DaemonSet"))
     assert container["image"] == "mirror/agent@sha256:" + 64 * "a"
-    assert env["ARARAT_CONCURRENCY"] == "8"
+    assert (env["ARARAT_CONCURRENCY"], env["ARARAT_REPOSITORY_CONCURRENCY"]) == ("8", "3")
     assert env["ARARAT_CACHE_LIMIT_MIB"] == "10000000"
     assert env["ARARAT_BANDWIDTH_KIB"] == "10240000"
     assert (env["ARARAT_NICENESS"], env["ARARAT_IO_PRIORITY"]) == ("10", "idle")
@@ -417,6 +418,7 @@ def _kept_off(spec: Object) -> list[tuple[str, str]]:
     ("agent", "said"),
     [
         ({"bandwidthKiB": 100}, "bandwidthKiB"),
+        ({"repositoryConcurrency": 0}, "repositoryConcurrency"),
         ({"niceness": 20}, "niceness"),
         ({"ioPriority": "realtime"}, "ioPriority"),
         ({"hostPaths": ["/"]}, "hostPaths"),

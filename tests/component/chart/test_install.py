@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ararat.api import KINDS
 from tests.cluster.apiserver import ControlPlane
@@ -226,6 +229,41 @@ def test_controller_may_not(
     release: Release, verb: str, resource: str, where: dict[str, str]
 ) -> None:
     assert not release.may(CONTROLLER, verb, resource, **where)
+
+
+def test_no_upgrade_touches_a_selector(release: Release, tmp_path: Path) -> None:
+    """Selectors cannot be changed: an upgrade that tries is refused by the API server."""
+    apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+    api = release.plane.api
+
+    def workloads() -> dict[str, tuple[str, Any]]:
+        found = [
+            api.get(f"{apps}/{path}")
+            for path in ("daemonsets/ararat-agent", "deployments/ararat-controller")
+        ]
+        return {o["metadata"]["name"]: (o["metadata"]["uid"], o["spec"]["selector"]) for o in found}
+
+    before = workloads()
+    newer = tmp_path / "ararat"
+    shutil.copytree(CHART, newer)
+    for key, old in yaml.safe_load((CHART / "Chart.yaml").read_text()).items():
+        if key in ("version", "appVersion"):
+            text = (newer / "Chart.yaml").read_text()
+            (newer / "Chart.yaml").write_text(re.sub(rf"(?m)^{key}:.*$", f"{key}: 99.0.0", text))
+            assert old != "99.0.0"
+    labels = {"podLabels": {"team": "a"}, "podAnnotations": {"b": "c"}}
+    pools = [{"name": "large", "nodeSelector": {"pool": "large"}}]
+    settings: list[tuple[Path, dict[str, Any]]] = [
+        (CHART, {"agent": {**labels, "pools": pools}, "controller": labels}),
+        (newer, {"agent": {"pools": [*pools, {"name": "x", "nodeSelector": {"pool": "x"}}]}}),
+        (newer, {"kubeletDir": "/mnt/kubelet", "agent": {"nodeSelector": {"pool": "x"}}}),
+        (CHART, {}),
+    ]
+    for chart, values in settings:
+        release.helm("upgrade", "ararat", str(chart), "-f", "-", values=values)
+        assert workloads() == before
+    agents = {o["metadata"]["name"] for o in api.items(f"{apps}/daemonsets")}
+    assert agents == {"ararat-agent"}
 
 
 def test_upgrade_and_uninstall_leave_key_and_definitions(release: Release) -> None:

@@ -137,6 +137,7 @@ class World:
         running: bool = True,
         annotations: dict[str, str] | None = None,
         containers: tuple[str, ...] = ("main",),
+        owner: KubeObject | None = None,
     ) -> KubeObject:
         volumes: dict[str, Any] = {
             volume: {"persistentVolumeClaim": {"claimName": claim}}
@@ -147,6 +148,10 @@ class World:
         body["metadata"]["annotations"] = dict(annotations or {})
         if asked:
             body["metadata"]["annotations"]["ararat.dev/backup-volumes"] = asked
+        if owner is not None:
+            reference = {key: owner["metadata"][key] for key in ("name", "uid")}
+            reference |= {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+            body["metadata"]["ownerReferences"] = [{**reference, "controller": True}]
         made = await self.api.create(PODS, body, namespace=namespace or self.workload)
         return await self._run(made) if running else made
 

@@ -65,6 +65,7 @@ def test_the_job_of_a_volume() -> None:
         "noProgressSeconds": 60,
         "hold": False,
         "group": "",
+        "replaces": "",
         "cancel": False,
     }
     assert PodVolumeBackup.parse(made).spec.claim == ClaimReference(name="data", uid="c1")
