@@ -3,7 +3,7 @@
 A real API server, a real controller process, real repositories; nodes and agents are simulated by a
 process that answers every node job as an agent would (taken, three times progress, done; the volume
 was empty, so that no data is needed). Scale 1 is 1,000 nodes, 10,000 volumes in 50 namespaces and
-100,000 API objects, a tenth of them Secrets.
+100,000 API objects, a tenth of them Secrets; ``--objects`` asks for another number of these alone.
 
 Measured: wall time from the Backup's creation to its end; CPU of the controller and of the restic
 processes it starts; peak memory of both and of the spool, which is memory as well; requests to the
@@ -358,12 +358,12 @@ async def _backup(
     return watching
 
 
-def run(scale: float) -> Result:
+def run(scale: float, objects: int | None = None) -> Result:
     result = Result(
         scale=scale,
         nodes=max(1, int(1000 * scale)),
         volumes=max(1, int(10000 * scale)),
-        objects=int(100000 * scale),
+        objects=objects or int(100000 * scale),
         namespaces=max(1, int(50 * scale)),
         machine=f"{os.cpu_count()} cores, {platform.machine()}",
         version=ararat.__version__,
@@ -384,8 +384,13 @@ def run(scale: float) -> Result:
 def keep(result: Result, file: Path) -> None:
     """One line for each scale; a new run takes the place of the old."""
     known: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    known = [one for one in known if one["scale"] != result.scale] + [asdict(result)]
-    known.sort(key=lambda one: one["scale"])
+    same = (result.volumes, result.namespaces, round(result.objects, -3))
+    known = [
+        one
+        for one in known
+        if (one["volumes"], one["namespaces"], round(one["objects"], -3)) != same
+    ] + [asdict(result)]
+    known.sort(key=lambda one: (one["volumes"], one["objects"]))
     file.write_text(json.dumps(known, indent=1) + "\n")
 
 
@@ -412,6 +417,7 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=0.01)
+    parser.add_argument("--objects", type=int, help="so many API objects, whatever the scale")
     parser.add_argument("--keep", action="store_true", help=f"write the result to {RESULTS}")
     parser.add_argument("--table", action="store_true", help="print the kept results and end")
     parser.add_argument("--agents", metavar="KUBECONFIG", help=argparse.SUPPRESS)
@@ -424,7 +430,7 @@ def main() -> None:
         return
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    result = run(arguments.scale)
+    result = run(arguments.scale, arguments.objects)
     print(json.dumps(asdict(result), indent=1))
     if arguments.keep:
         keep(result, RESULTS)
