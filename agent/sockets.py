@@ -34,7 +34,11 @@ class Sockets:
 
 async def find(volume: int) -> Sockets:
     """Those below an open directory, which stays the caller's."""
-    descriptor = os.dup(volume)
+    try:
+        # Not a duplicate, which would share the place in the listing with whoever lists it now.
+        descriptor = os.open(".", _FLAGS, dir_fd=volume)
+    except OSError:
+        return Sockets()
 
     def work(stopped: Callable[[], bool]) -> Sockets:
         try:

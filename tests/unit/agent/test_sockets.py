@@ -62,7 +62,21 @@ async def test_a_volume_that_goes_away_is_no_error(tmp_path: Path) -> None:
     fd = os.open(gone, os.O_RDONLY)
     gone.rmdir()
     assert (await find(fd)).count == 0
+    assert look(fd).count == 0
     os.close(fd)
+
+
+async def test_the_listing_of_another_is_left_alone(tmp_path: Path) -> None:
+    """A directory's descriptor has one place in its listing, and duplicates share it."""
+    for number in range(5000):  # more than the kernel tells at once
+        a_socket(tmp_path / f"s{number:04}")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with os.scandir(fd) as entries:
+        seen = [next(entries).name]
+        assert (await find(fd)).count == 5000
+        seen += [entry.name for entry in entries]
+    os.close(fd)
+    assert len(set(seen)) == len(seen) == 5000
 
 
 async def test_cancelled_work_is_told_to_stop() -> None:
