@@ -278,6 +278,12 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
         found = context.verifications.items()
         return [key_of(raw) for raw in found if raw["metadata"]["uid"] == uid]
 
+    def verification_of_restore(restore: KubeObject) -> Iterable[str]:
+        owners = restore["metadata"].get("ownerReferences") or []
+        return [
+            f"{namespace}/{one['name']}" for one in owners if one["kind"] == BackupVerification.KIND
+        ]
+
     def verifications_of(backup: KubeObject) -> Iterable[str]:
         name, found = backup["metadata"]["name"], context.verifications.items()
         return [key_of(raw) for raw in found if raw["spec"]["backup"] == name and not _ended(raw)]
@@ -348,6 +354,7 @@ def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
             sources=(
                 (context.verifications, _own_key),
                 (context.helpers, verification_of_helper),
+                (context.restores, verification_of_restore),
                 (context.backups, verifications_of),
             ),
             busy=((context.pod_volume_restores, by_spec("restore")),),

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from ararat.api import Backup, BackupLocation, Repository, Resource, Restore, Schedule
+from ararat.api.backup import LastVerification
 from ararat.api.base import ConditionStatus
 from ararat.api.repository import Maintenance, RepositoryPhase
 from ararat.duration import parse
@@ -174,9 +175,10 @@ def _schedules(found: Iterable[Schedule]) -> Iterator[Metric]:
         moment = last or schedule.metadata.creation_timestamp
         if moment is not None:
             completed.add_metric(label, moment.timestamp())
-        verified = status.verification.last_passed_time if status.verification else None
-        if schedule.spec.verify is not None and status.verify_since is not None:
-            verify.add_metric(label, parse(schedule.spec.verify.every).total_seconds())
+        known, wanted = status.verification or LastVerification(), schedule.spec.verify
+        verified = known.last_run_time if wanted and wanted.run else known.last_passed_time
+        if wanted is not None and status.verify_since is not None:
+            verify.add_metric(label, parse(wanted.every).total_seconds())
             passed.add_metric(label, (verified or status.verify_since).timestamp())
     yield from (interval, completed, paused, missed, verify, passed)
 

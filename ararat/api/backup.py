@@ -230,6 +230,9 @@ class LastVerification(Model):
     last_passed_time: datetime | None = Field(
         default=None, description="When everything was last as promised."
     )
+    last_run_time: datetime | None = Field(
+        default=None, description="When its pods were last started from it, and answered."
+    )
     message: str = Field(default="", description="What it found, in one sentence.")
 
 

@@ -57,6 +57,9 @@ RESTORE_UID = "ararat.dev/restore-uid"
 HELPER = "ararat.dev/helper"
 #: On scratch pods, and on node jobs of a verification: the volume (annotation, as people read it).
 VERIFIES = "ararat.dev/verifies"
+#: On namespaces made for pods of a verification: its UID; what they are copies of (annotation).
+RUN_OF = "ararat.dev/verification-uid"
+COPY_OF = "ararat.dev/copy-of"
 #: On a Secret made for node jobs, on helper pods: the UID of the Backup or Restore they go with.
 OWNER_UID = "ararat.dev/owner-uid"
 #: On a Secret that records the hooks of a pod: the UID of the Backup that they belong to.

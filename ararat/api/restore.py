@@ -137,6 +137,11 @@ class RestoreSpec(Selection):
         default=RestoreHooks(),
         description="Init containers and commands for restored pods.",
     )
+    isolated: bool = Field(
+        default=False,
+        description="Leave out, or change, whatever would reach beyond the namespaces it goes to, "
+        "which must be there; verifications that run pods set it.",
+    )
     dry_run: bool = Field(default=False, description="Make the plan, store it, and stop.")
     released: list[Release] = Field(
         default=[],

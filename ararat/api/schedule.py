@@ -12,6 +12,7 @@ from ararat import duration
 
 from .backup import BackupSpec, LastVerification
 from .base import Model, Resource, Status
+from .verification import VerificationRun
 
 
 class Overlap(StrEnum):
@@ -59,6 +60,9 @@ class ScheduleVerify(Model):
         pattern=duration.PATTERN,
         description="The newest Completed backup is restored into scratch volumes, read, and "
         "compared with what it promises, this often, as in 7d.",
+    )
+    run: VerificationRun | None = Field(
+        default=None, description="Start its pods as well; unset: the data is read only."
     )
 
 

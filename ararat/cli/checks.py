@@ -11,12 +11,16 @@ from fnmatch import fnmatchcase
 
 from ararat.api import Backup, BackupLocation
 from ararat.api.location import LocationPhase
+from ararat.api.names import COMPONENT, COMPONENT_CONTROLLER
 from ararat.cli.objects import all_of, find, like, parsed
 from ararat.cli.settings import Settings
 from ararat.errors import AccessDenied, InvalidSpec, NotFound
 from ararat.kube import KubeApi
-from ararat.kube.resources import NAMESPACES
+from ararat.kube.resources import DEPLOYMENTS, NAMESPACES
 from ararat.newest import newest_completed
+
+#: Of the controller: whether verifications may start pods.
+RUN_VARIABLE = "ARARAT_VERIFICATION_RUN"
 
 
 async def writable_location(api: KubeApi, settings: Settings, name: str | None) -> BackupLocation:
@@ -54,6 +58,31 @@ async def restorable_backup(api: KubeApi, settings: Settings, name: str) -> Back
     location = choose_location(await _locations(api, settings), where)
     check_available(location, flags=settings.flags)
     return backup
+
+
+async def running_allowed(api: KubeApi, settings: Settings) -> None:
+    """Whether verifications may start pods, as far as this user may see it.
+
+    Raises InvalidSpec: the controller would refuse.
+    """
+    labels = f"{COMPONENT}={COMPONENT_CONTROLLER}"
+    try:
+        found = api.list(DEPLOYMENTS, namespace=settings.namespace, labels=labels)
+        deployments = [raw async for raw in found]
+    except AccessDenied:
+        return  # the controller says it
+    for raw in deployments:
+        for container in raw["spec"]["template"]["spec"]["containers"]:
+            env = {one["name"]: one.get("value") for one in container.get("env") or []}
+            if env.get(RUN_VARIABLE) == "true":
+                return
+    if deployments:
+        raise InvalidSpec(
+            "Ararat may not start pods of backups here, because that needs the right to remove "
+            "namespaces: set the chart's value verification.run.enabled to true, or leave --run"
+            " out",
+            reason="RunNotAllowed",
+        )
 
 
 async def newest_of(api: KubeApi, settings: Settings, schedule: str) -> str:

@@ -12,6 +12,7 @@ from ararat.cli.settings import Settings, with_settings
 
 if TYPE_CHECKING:
     from ararat.api import Schedule
+    from ararat.api.schedule import ScheduleVerify
     from ararat.kube import KubeApi
 
 app = typer.Typer(
@@ -92,6 +93,10 @@ def create(
             metavar="SPAN",
         ),
     ] = None,
+    verify_run: Annotated[
+        bool,
+        typer.Option("--verify-run", help="With --verify-every: start its pods as well."),
+    ] = False,
     ttl: Annotated[
         str | None,
         typer.Option("--ttl", help="None gets older than this: 36h, 90d.", metavar="SPAN"),
@@ -138,7 +143,7 @@ def create(
     from ararat.api import Schedule
     from ararat.api.backup import BackupSpec, BackupVolumes, VolumePolicy
     from ararat.api.base import Meta
-    from ararat.api.schedule import Overlap, Retention, ScheduleSpec, ScheduleStatus, ScheduleVerify
+    from ararat.api.schedule import Overlap, Retention, ScheduleSpec, ScheduleStatus
 
     _check_times(
         cron, time_zone, ttl=ttl, catch_up_within=catch_up_within, verify_every=verify_every
@@ -169,7 +174,7 @@ def create(
             overlap=Overlap(overlap),
             catch_up_within=catch_up_within,
             template=template,
-            verify=ScheduleVerify(every=verify_every) if verify_every else None,
+            verify=_verify(verify_every, run=verify_run),
             retention=Retention(
                 keep_last=keep_last,
                 keep_hourly=keep_hourly,
@@ -351,6 +356,17 @@ def _check_times(
                 duration.parse(span)
     except InvalidSpec as error:
         raise typer.BadParameter(error.message) from error
+
+
+def _verify(every: str | None, *, run: bool) -> ScheduleVerify | None:
+    from ararat.api.schedule import ScheduleVerify
+    from ararat.api.verification import VerificationRun
+
+    if every is None:
+        if run:
+            raise typer.BadParameter("--verify-run needs --verify-every: say how often")
+        return None
+    return ScheduleVerify(every=every, run=VerificationRun() if run else None)
 
 
 async def _make(api: KubeApi, settings: Settings, schedule: Schedule) -> dict[str, object]:

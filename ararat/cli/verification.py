@@ -12,6 +12,7 @@ from ararat.cli.settings import Settings, with_settings
 
 if TYPE_CHECKING:
     from ararat.api import BackupVerification
+    from ararat.api.verification import VerificationRun
     from ararat.kube import KubeApi, KubeObject
 
 app = typer.Typer(
@@ -31,6 +32,49 @@ def verify(
     settings: Settings,
     name: Annotated[str, typer.Argument(metavar="BACKUP", help="Backup to verify.")],
     *,
+    run: Annotated[
+        bool,
+        typer.Option(
+            "--run",
+            help="Start its pods as well, in namespaces that are closed to all others and removed.",
+        ),
+    ] = False,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            "--probe",
+            help="With --run: a shell command that must succeed in the pods, once they are ready.",
+            metavar="COMMAND",
+        ),
+    ] = None,
+    probe_pods: Annotated[
+        str | None,
+        typer.Option(
+            "--probe-pods", help="Only in pods with these labels: app=db.", metavar="SELECTOR"
+        ),
+    ] = None,
+    probe_container: Annotated[
+        str | None,
+        typer.Option(
+            "--probe-container", help="Default: the pod's first container.", metavar="NAME"
+        ),
+    ] = None,
+    include_namespaces: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include-namespaces",
+            help="With --run: namespaces to start. Default: all of the backup's.",
+            metavar="LIST",
+        ),
+    ] = None,
+    run_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--run-timeout",
+            help="With --run: from the first volume to the last answer. Default: 1h.",
+            metavar="SPAN",
+        ),
+    ] = None,
     wait: options.Wait = False,
     manifest: Annotated[
         bool,
@@ -54,6 +98,14 @@ def verify(
       ararat backup get                        # the result and its age, with each backup
 
     \b
+      ararat backup verify mybackup --run --wait
+      ararat backup verify mybackup --run --probe 'pg_isready -U app' --probe-pods app=db --wait
+
+    --run restores into namespaces of Ararat's own, starts the pods there and removes everything
+    again. Pods that would use their node, jobs, rights and custom resources stay out. It must be
+    allowed by the chart's value verification.run.enabled. More than one probe: edit --manifest.
+
+    \b
     With --wait the exit code is
       0 Passed   3 Inconclusive (something could not be tried)   1 Failed or Cancelled
     """
@@ -68,7 +120,17 @@ def verify(
             name=parse.object_name(parse.derived_restore_name(name, utcnow()), kind="verification"),
             namespace=settings.namespace,
         ),
-        spec=BackupVerificationSpec(backup=name),
+        spec=BackupVerificationSpec(
+            backup=name,
+            run=_run(
+                run=run,
+                probe=probe,
+                pods=probe_pods,
+                container=probe_container,
+                namespaces=include_namespaces,
+                timeout=run_timeout,
+            ),
+        ),
         status=BackupVerificationStatus(),
     )
     if manifest:
@@ -147,9 +209,42 @@ def cancel(settings: Settings, name: Name) -> None:
     runs.cancel(settings, VERIFICATION, name)
 
 
+def _run(
+    *,
+    run: bool,
+    probe: str | None,
+    pods: str | None,
+    container: str | None,
+    namespaces: list[str] | None,
+    timeout: str | None,
+) -> VerificationRun | None:
+    """Raises typer.BadParameter."""
+    from ararat.api.verification import VerificationProbe, VerificationRun
+
+    if not run:
+        if probe or pods or container or namespaces or timeout:
+            raise typer.BadParameter("probes, namespaces and a timeout are for --run: add it")
+        return None
+    if not probe and (pods or container):
+        raise typer.BadParameter("--probe-pods and --probe-container are for --probe: add it")
+    wanted = VerificationRun(included_namespaces=parse.words(namespaces or ()))
+    if timeout:
+        span = parse.span(timeout, option="--run-timeout")
+        wanted = wanted.model_copy(update={"timeout": span})
+    if not probe:
+        return wanted
+    asked = VerificationProbe(
+        label_selector=parse.selector(pods),
+        container=container or "",
+        command=["sh", "-c", probe],
+    )
+    return wanted.model_copy(update={"probes": [asked]})
+
+
 async def _check(api: KubeApi, settings: Settings, made: BackupVerification) -> None:
     """Raises NotFound, InvalidSpec: what would end at once is said before."""
     from ararat.api import Backup
+    from ararat.cli import checks
     from ararat.cli.objects import find
     from ararat.errors import InvalidSpec
 
@@ -157,6 +252,8 @@ async def _check(api: KubeApi, settings: Settings, made: BackupVerification) -> 
     phase = backup.status.phase
     if phase.terminal and not phase.restorable:
         raise InvalidSpec(f"backup {backup.name} is {phase}: it holds nothing to verify")
+    if made.spec.run is not None:
+        await checks.running_allowed(api, settings)
 
 
 def _summary(obj: KubeObject, settings: Settings) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ararat.api import BackupVerification
 from ararat.api.backup import LastVerification
-from ararat.api.verification import VerificationPhase
+from ararat.api.verification import RunStatus, VerificationPhase
 from ararat.cli import render, sections
 
 HEADERS = ("NAME", "PHASE", "BACKUP", "VOLUMES", "TOOK", "AGE", "MESSAGE")
@@ -50,6 +50,7 @@ def describe(verification: BackupVerification, now: datetime) -> str:
                 ("Progress", "" if status.phase.terminal else status.progress.text),
                 ("Volumes", status.volumes.text),
                 ("Objects", f"{status.objects:,} read" if status.objects is not None else None),
+                ("Pods", _pods(status.run)),
             ]
         ),
         render.section("Waiting for:", render.bullets(waiting)),
@@ -57,6 +58,13 @@ def describe(verification: BackupVerification, now: datetime) -> str:
         sections.conditions(status.conditions, now),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _pods(run: RunStatus | None) -> str | None:
+    if run is None:
+        return None
+    text = f"{run.outcome or 'under way'}{': ' if run.message else ''}{run.message}"
+    return text if run.removed else f"{text} (in {', '.join(sorted(run.namespaces.values()))})"
 
 
 def summary(verification: BackupVerification, *, flags: str = "") -> str:
@@ -69,6 +77,7 @@ def summary(verification: BackupVerification, *, flags: str = "") -> str:
             ("message", status.message),
             ("volumes", status.volumes.text),
             ("objects", f"{status.objects:,} read" if status.objects is not None else None),
+            ("pods", _pods(status.run)),
         ],
         indent="  ",
     )
@@ -88,4 +97,6 @@ def last(found: LastVerification | None, now: datetime) -> str:
     passed = found.last_passed_time
     if found.phase != "Passed" and passed is not None:
         text += f" (last passed {render.age(passed, now)} ago)"
+    if found.last_run_time is not None:
+        text += f", pods ran {render.age(found.last_run_time, now)} ago"
     return text

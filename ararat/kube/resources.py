@@ -124,6 +124,8 @@ JOBS = ResourceType("batch", "v1", "jobs", "Job")
 
 ROLES = _rbac("roles", "Role", namespaced=True)
 ROLE_BINDINGS = _rbac("rolebindings", "RoleBinding", namespaced=True)
+NETWORK_POLICIES = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+
 CLUSTER_ROLES = _rbac("clusterroles", "ClusterRole", namespaced=False)
 CLUSTER_ROLE_BINDINGS = _rbac("clusterrolebindings", "ClusterRoleBinding", namespaced=False)
 

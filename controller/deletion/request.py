@@ -63,7 +63,9 @@ def active_restores(context: Context, backup: str) -> list[str]:
     return sorted(
         str(raw["metadata"]["name"])
         for raw in context.restores.items()
-        if restored_backup(raw) == backup and not restore_ended(raw)
+        if restored_backup(raw) == backup
+        and not restore_ended(raw)
+        and not raw["spec"].get("isolated")
     )
 
 

@@ -183,7 +183,10 @@ class Deletion:
             [
                 str(raw["metadata"]["name"])
                 async for raw in found
-                if restored_backup(raw) == self.name and not restore_ended(raw)
+                if restored_backup(raw) == self.name
+                and not restore_ended(raw)
+                # Verifications end by themselves, and their restores with them.
+                and (begun or not raw["spec"].get("isolated"))
             ]
         )
         if not active:

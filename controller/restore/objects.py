@@ -37,6 +37,9 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
         look.restore.uid,
         served={rt.qualified: rt for rt in (await context.api.discover()).resources},
         update=look.restore.spec.existing_resource_policy is ExistingResourcePolicy.UPDATE,
+        own_namespaces=(
+            frozenset(plan.namespaces.values()) if look.restore.spec.isolated else frozenset()
+        ),
     )
     pipeline = Pipeline(
         context.api,

@@ -112,7 +112,7 @@ class Pipeline:
             if resource == "customresourcedefinitions.apiextensions.k8s.io":
                 await self._established(items)
             if resource == "namespaces":
-                self._creator.own_namespaces = self._made(items)
+                self._creator.own_namespaces |= self._made(items)
                 await self._label()
         return True
 

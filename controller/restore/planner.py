@@ -21,6 +21,7 @@ from ararat.api.restore import ExistingResourcePolicy, Restore, RestoreVolumesMo
 from ararat.errors import InvalidSpec
 from ararat.naming import label_value
 
+from . import isolated
 from .classes import StorageClasses
 from .data import BackupData, index
 from .drafts import Drafts
@@ -66,6 +67,8 @@ def make_plan(
         own_namespaces=own_namespaces,
         served=existing.served,
     )
+    if restore.spec.isolated:
+        isolated.check(restore.spec, chosen.namespaces)
     data = (
         BackupData()
         if restore.spec.volumes.mode is RestoreVolumesMode.NONE
@@ -108,6 +111,8 @@ class _Planner:
         classes, self._skipped_classes = decide_classes(
             by_kind.get(CLASSES, ()), existing, mapping=spec.storage_class_mapping
         )
+        if spec.isolated:
+            classes = isolated.own_classes(classes)
         _check_mapping(classes)
         self._drafts = Drafts(
             restore=restore,
@@ -117,6 +122,7 @@ class _Planner:
                 classes=classes,
                 images=spec.image_mapping,
                 preserve_node_ports=spec.preserve_node_ports,
+                isolated=spec.isolated,
             ),
             modifiers=modifiers,
             notes=self._notes,
@@ -191,6 +197,8 @@ class _Planner:
         kept = []
         for obj in everything:
             skip = skips.why(obj)
+            if skip is None and self._restore.spec.isolated:
+                skip = isolated.why_not(obj)
             if skip is None:
                 skip = owners.why_not(obj)
                 if skip is not None and obj.resource == PODS:
@@ -207,6 +215,10 @@ class _Planner:
         if skip is not None:
             return self._places.left_out(obj, skip)
         match obj.resource:
+            case "namespaces" if self._restore.spec.isolated:
+                # One that is not there was closed to the world by nobody.
+                body = self._drafts.body(obj, quiet=True)
+                return self._drafts.item(obj, body, action=Action.LEAVE)
             case "persistentvolumeclaims":
                 return self._claims.item(obj)
             case "pods":

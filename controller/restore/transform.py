@@ -13,6 +13,7 @@ from typing import Any
 from .claims import prepare_claim, prepare_volume
 from .classes import DEFAULT_CLASS, StorageClasses, is_default
 from .images import map_images
+from .isolated import confine
 from .metadata import drop, strip
 from .pods import prepare_pod
 from .references import rewrite
@@ -39,6 +40,8 @@ class Target:
     #: Beginnings of image names, old to new.
     images: Mapping[str, str] = field(default_factory=dict)
     preserve_node_ports: bool = False
+    #: Nothing of it may reach beyond the namespaces it comes back to.
+    isolated: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def prepare(
     if metadata.get("namespace"):
         metadata["namespace"] = namespaces.get(metadata["namespace"], metadata["namespace"])
     rewrite(resource, made, namespaces)
+    if target.isolated:
+        confine(resource, made, target.classes)
     match resource:
         case "namespaces":
             metadata["name"] = namespaces.get(metadata["name"], metadata["name"])

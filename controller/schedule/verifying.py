@@ -63,7 +63,13 @@ def last_of(backups: Iterable[Backup], before: LastVerification | None) -> LastV
         return None
     newest = max(dated, key=lambda one: one.time.timestamp() if one.time else 0.0)
     passed = [one.last_passed_time for one in dated if one.last_passed_time is not None]
-    return newest.model_copy(update={"last_passed_time": max(passed, default=None)})
+    ran = [one.last_run_time for one in dated if one.last_run_time is not None]
+    return newest.model_copy(
+        update={
+            "last_passed_time": max(passed, default=None),
+            "last_run_time": max(ran, default=None),
+        }
+    )
 
 
 def next_due(
@@ -85,8 +91,10 @@ def next_due(
     every = parse(schedule.spec.verify.every)
     last = last_of(good, schedule.status.verification)
     times = [one.status.completion_time for one in asked if one.status.completion_time]
-    if last is not None and last.time is not None:
-        times.append(last.time)
+    # Where pods are to run, having read the data is not enough.
+    if last is not None:
+        known = last.last_run_time if schedule.spec.verify.run else last.time
+        times += [known] if known is not None else []
     if times:
         sooner = last is not None and last.phase == "Inconclusive"
         left = max(times) + (min(every, _SOONER) if sooner else every) - now
@@ -105,7 +113,11 @@ def build(
             namespace=namespace,
             labels={SCHEDULE: naming.label_value(schedule.name)},
         ),
-        spec=BackupVerificationSpec(backup=backup.name, cause=VerificationCause.SCHEDULED),
+        spec=BackupVerificationSpec(
+            backup=backup.name,
+            cause=VerificationCause.SCHEDULED,
+            run=schedule.spec.verify.run if schedule.spec.verify else None,
+        ),
         status=BackupVerificationStatus(),
     )
 

@@ -16,7 +16,7 @@ from ararat.api import Backup, BackupVerification, PodVolumeRestore
 from ararat.api.backup import BackupPhase, Failure
 from ararat.api.base import Meta, utcnow
 from ararat.api.manifest import Manifest
-from ararat.api.names import NODE, OWNER_UID, RESTORE, RESTORE_UID, VERIFIES
+from ararat.api.names import FINALIZER, NODE, OWNER_UID, RESTORE, RESTORE_UID, VERIFIES
 from ararat.api.nodejob import (
     PodReference,
     PodVolumeRestoreSpec,
@@ -25,7 +25,7 @@ from ararat.api.nodejob import (
     RestoreMode,
     Verify,
 )
-from ararat.api.verification import VerificationPhase, VerifiedCounts
+from ararat.api.verification import RunOutcome, VerificationPhase, VerifiedCounts
 from ararat.errors import AraratError, Conflict, Damaged, Retryable
 from ararat.human import plural, progress_text, size
 from ararat.kube.resources import PODS, PVCS
@@ -37,15 +37,19 @@ from controller.helper_pods import VOLUME
 from controller.location.open import OpenLocation
 from controller.restore.source import ObjectsReader, read_manifest, repository_of
 
+from . import run
+from .run import RunMemory
 from .scratch import build_claim, build_pod
 from .steps import ATTEMPTS, Ended, NeedsJob, NeedsPod, Step, Waits, next_step
-from .targets import Target, broken_promises, empty_of, missing, targets_of, untried
+from .targets import Target, broken_promises, empty_of, judge, missing, targets_of, untried
 
 _KIND = resource_of(BackupVerification)
 _JOBS = resource_of(PodVolumeRestore)
 _SAY_SECONDS = 2.0
 _CACHE_SECONDS = 5.0
 _SHOWN_WAITING, _SHOWN_FAILURES = 20, 50
+#: A namespace that takes longer to go is seen to afterwards.
+_REMOVAL_SECONDS = 600.0
 log = structlog.get_logger("controller.verification")
 
 
@@ -99,6 +103,9 @@ class Memory:
     running: dict[tuple[str, str], PodVolumeRestore] = field(default_factory=dict)
     said: float = 0.0
     shown: dict[str, Any] = field(default_factory=dict)
+    run: RunMemory = field(default_factory=RunMemory)
+    #: Since when (monotonic) what ran is being removed.
+    removing: float | None = None
 
 
 @dataclass
@@ -112,10 +119,14 @@ class Look:
 
     async def step(self) -> bool:
         """Whether everything has ended. Raises NotNow, Cancelled, AraratError."""
+        if self.verification.metadata.deletion_timestamp is not None:
+            raise Cancelled("deleted")
         backup = self._backup()
         if self.verification.spec.cancel:
             raise Cancelled("cancelled; nothing was changed by it")
         if self.verification.status.phase is VerificationPhase.NEW:
+            if self.verification.spec.run is not None:
+                run.refuse_if_forbidden(self)
             await self._begin(backup)
         location = await self.context.location(backup.status.location or "")
         if self.memory.manifest is None:
@@ -123,11 +134,24 @@ class Look:
         if self.verification.status.objects is None and self.memory.objects_failure is None:
             await self._objects(location)
         await self._list(location)
+        left = ""
+        if self.verification.spec.run is not None:
+            if waiting := await run.step(self, self._manifest):
+                await self.say(waiting)
+                return False
+            self._count_what_ran()
+            left = await self._remove_what_ran()
         waiting = await self._volumes(location)
-        if len(self.memory.ended) == len(self.memory.targets):
+        if len(self.memory.ended) == len(self.memory.targets) and not left:
             return True
-        await self.say(waiting)
+        await self.say([*waiting, *([_removal(left)] if left else [])])
         return False
+
+    @property
+    def runs(self) -> bool:
+        """Whether its pods are under way, which is looked at more often."""
+        state = self.verification.status.run
+        return state is not None and not state.removed
 
     # --- the beginning ---
 
@@ -221,6 +245,49 @@ class Look:
     def _manifest(self) -> Manifest:
         assert self.memory.manifest is not None
         return self.memory.manifest
+
+    # --- pods ---
+
+    async def read_namespaces(self) -> dict[str, Mapping[str, str]]:
+        """Labels of the namespaces that the backup holds. Raises AraratError."""
+        location = await self.context.location(self.verification.status.location or "")
+        job = self.verification.uid
+        stored = await self.objects(self.context, location, self._manifest, job=job)
+        found = {one.name: dict(one.labels) for one in stored if one.resource == "namespaces"}
+        self.memory.run.labels = dict(found)
+        return self.memory.run.labels
+
+    def _count_what_ran(self) -> None:
+        """What was read back in full on its way into a copy is not read again."""
+        left = {_key(target): target for target in self.memory.targets}
+        for job in run.read_back(self):
+            target = left.get((job.spec.repository.directory, job.spec.snapshot_id or ""))
+            if target is None or _key(target) in self.memory.ended:
+                continue
+            if judge(target, job) is None:
+                self.memory.ended[_key(target)] = Ended(None, target.bytes)
+
+    async def _remove_what_ran(self) -> str:
+        """What is still there; after a while the result does not wait for it any more."""
+        memory, now = self.memory, time.monotonic()
+        memory.removing = memory.removing or now
+        left = await run.removed(self)
+        return left if now - memory.removing < _REMOVAL_SECONDS else ""
+
+    async def set_finalizer(self, *, present: bool) -> None:
+        """Raises ApiConflict: it moved on, look again."""
+        held = set(self.verification.metadata.finalizers)
+        wanted = held | {FINALIZER} if present else held - {FINALIZER}
+        if wanted == held:
+            return
+        version = self.raw["metadata"]["resourceVersion"]
+        self.raw = await self.context.api.patch(
+            _KIND,
+            self.verification.name,
+            {"metadata": {"finalizers": sorted(wanted), "resourceVersion": version}},
+            namespace=self.context.namespace,
+        )
+        self.verification = BackupVerification.parse(self.raw)
 
     # --- volumes ---
 
@@ -362,8 +429,9 @@ class Look:
 
     def failures(self) -> list[Failure]:
         ended = [e.failure for e in self.memory.ended.values() if e.failure is not None]
-        objects = [self.memory.objects_failure] if self.memory.objects_failure else []
-        return [*objects, *sorted([*self.memory.broken, *ended], key=lambda f: f.object)]
+        ran = run.failure_of(self.verification.status.run)
+        others = [failure for failure in (self.memory.objects_failure, ran) if failure is not None]
+        return [*others, *sorted([*self.memory.broken, *ended], key=lambda f: f.object)]
 
     def verdict(self) -> tuple[VerificationPhase, str, str]:
         """Of everything together: phase, reason, message."""
@@ -373,7 +441,7 @@ class Look:
             text = f"{plural(len(bad), 'part')} not as promised"
             return VerificationPhase.FAILED, bad[0].reason, _with_first(text, bad[0])
         if failures:
-            text = f"{plural(len(failures), 'volume')} could not be tried"
+            text = f"{plural(len(failures), 'part')} could not be tried"
             first = failures[0]
             return VerificationPhase.INCONCLUSIVE, first.reason, _with_first(text, first)
         done = sum(target.bytes for target in self.memory.targets)
@@ -381,6 +449,9 @@ class Look:
         objects = self.verification.status.objects or 0
         text = f"{plural(volumes, 'volume')} with {size(done)} and {plural(objects, 'object')}"
         text += " were restored and read: all is as promised"
+        state = self.verification.status.run
+        if state is not None and state.outcome is RunOutcome.PASSED:
+            text += f"; {state.message}"
         return VerificationPhase.PASSED, "AsPromised", text
 
     def shown(self) -> dict[str, Any]:
@@ -389,7 +460,8 @@ class Look:
         if memory.manifest is None:
             return {}
         empty, failures = empty_of(memory.manifest), self.failures()
-        of_volumes = [f for f in failures if f is not memory.objects_failure]
+        others = (memory.objects_failure, run.failure_of(self.verification.status.run))
+        of_volumes = [failure for failure in failures if failure not in others]
         total = len(memory.targets) + empty + len(memory.broken)
         not_tried = sum(untried(failure) for failure in of_volumes)
         counts = VerifiedCounts(
@@ -447,6 +519,10 @@ class Look:
 
 def _key(target: Target) -> tuple[str, str]:
     return (target.volume.directory, target.snapshot)
+
+
+def _removal(left: str) -> Failure:
+    return Failure(object="pods", reason="Removing", message=left)
 
 
 def _with_first(text: str, failure: Failure) -> str:

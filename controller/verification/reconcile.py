@@ -7,13 +7,14 @@ came back is compared with the manifest, which is sealed (targets.py). As node j
 in everything that keeps jobs and maintenance of a repository apart, and survive what jobs survive.
 Everything is found again by derived names. Nothing in the location is changed; its lock aside, a
 verification of a ReadOnly location writes nothing there.
+Where its pods are to run as well, they do so first (run.py), and what that has read is not read
+again. A finalizer holds the object until nothing of theirs is left.
 Limits: one verification reads at a time, the others wait and say for whom.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from ararat.api import BackupVerification
 from ararat.api.backup import Failure
 from ararat.api.base import ConditionStatus, utcnow, with_condition
+from ararat.api.names import FINALIZER
 from ararat.api.verification import VerificationPhase
 from ararat.errors import AraratError, Damaged, Retryable, WrongKey
 from ararat.kube.errors import ApiConflict
@@ -28,12 +30,14 @@ from ararat.kube.resources import of as resource_of
 from controller.context import Context
 from controller.restore.source import ObjectsReader, read_objects
 
-from . import cleaning
+from . import cleaning, run
 from .look import Cancelled, Look, Memory, NotNow, Turn
 from .record import record
 
 KIND = resource_of(BackupVerification)
 _LOOK_SECONDS = 10.0
+#: While pods of it run, and while they are removed.
+_RUN_SECONDS, _REMOVAL_SECONDS = 2.0, 2.0
 #: Ended ones can be looked at for so long; the Backup keeps the result.
 _KEEP = timedelta(days=7)
 _KEEP_BAD = timedelta(days=30)
@@ -52,17 +56,15 @@ class VerificationReconciler:
     async def reconcile(self, key: str) -> float | None:
         namespace, _, name = key.partition("/")
         raw = self._context.verifications.get(name, namespace)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        if raw is None:
             return None
         try:
             verification = BackupVerification.parse(raw)
         except ValidationError:
             return None
-        if verification.status.phase.terminal:
-            return await self._after(raw, verification)
-        return await self._advance(raw, verification)
-
-    async def _advance(self, raw: dict[str, Any], verification: BackupVerification) -> float | None:
+        deleted = verification.metadata.deletion_timestamp is not None
+        if deleted and FINALIZER not in verification.metadata.finalizers:
+            return None
         look = Look(
             context=self._context,
             raw=raw,
@@ -71,9 +73,15 @@ class VerificationReconciler:
             turn=self._turn,
             objects=self._objects,
         )
+        if verification.status.phase.terminal:
+            return await self._after(look)
+        return await self._advance(look)
+
+    async def _advance(self, look: Look) -> float | None:
+        verification = look.verification
         try:
             if not await look.step():
-                return _LOOK_SECONDS
+                return _RUN_SECONDS if look.runs else _LOOK_SECONDS
         except ApiConflict:
             raise  # somebody else wrote: look again
         except NotNow as exc:
@@ -141,17 +149,35 @@ class VerificationReconciler:
         self._memories.pop(verification.uid, None)
         self._settled.add(verification.uid)
 
-    async def _after(self, raw: dict[str, Any], verification: BackupVerification) -> float | None:
+    async def _after(self, look: Look) -> float | None:
+        verification = look.verification
+        if FINALIZER in verification.metadata.finalizers:
+            left = await run.removed(look)
+            if left:
+                await self._say_what_is_left(look, left)
+                return _REMOVAL_SECONDS
+            await self._say_what_is_left(look, "")
+            await look.set_finalizer(present=False)
+            verification = look.verification
+        self._memories.pop(verification.uid, None)
+        if verification.metadata.deletion_timestamp is not None:
+            return None
         if verification.uid not in self._settled:
             await self._settle(verification)
         status = verification.status
         good = status.phase in (VerificationPhase.PASSED, VerificationPhase.CANCELLED)
         ended = status.completion_time or utcnow()
-        left = (ended + (_KEEP if good else _KEEP_BAD) - self._context.now()).total_seconds()
-        if left > 0:
-            return min(left, 3600.0)
+        rest = (ended + (_KEEP if good else _KEEP_BAD) - self._context.now()).total_seconds()
+        if rest > 0:
+            return min(rest, 3600.0)
         self._settled.discard(verification.uid)
         await self._context.api.delete(
-            KIND, verification.name, namespace=raw["metadata"]["namespace"], uid=verification.uid
+            KIND, verification.name, namespace=self._context.namespace, uid=verification.uid
         )
         return None
+
+    async def _say_what_is_left(self, look: Look, left: str) -> None:
+        waiting = [Failure(object="pods", reason="Removing", message=left)] if left else []
+        if list(look.verification.status.waiting) != waiting:
+            log.info("what ran is removed", verification=look.verification.name, left=left)
+            await look.patch({"waiting": [failure.to_dict() for failure in waiting]})

@@ -32,13 +32,16 @@ def result_of(
     """Pure."""
     status = verification.status
     passed = before.last_passed_time if before else None
+    ran = before.last_run_time if before else None
     if status.phase is VerificationPhase.PASSED:
         passed = status.completion_time
+        ran = passed if status.run is not None else ran
     return LastVerification(
         name=verification.name,
         phase=status.phase.value,
         time=status.completion_time,
         last_passed_time=passed,
+        last_run_time=ran,
         message=(status.message or "")[:500],
     )
 

@@ -39,6 +39,8 @@ class ScratchPolicy:
     storage_class: str = ""
     #: Volumes at once.
     at_once: int = 2
+    #: Whether pods may be started, in namespaces that are removed again.
+    run: bool = False
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> ScratchPolicy:
@@ -54,6 +56,7 @@ class ScratchPolicy:
             node_limit=node_limit,
             storage_class=env.get(PREFIX + "STORAGE_CLASS", ""),
             at_once=int(count) if count else own.at_once,
+            run=env.get(PREFIX + "RUN", "") == "true",
         )
 
     def on_node(self, target: Target) -> bool:

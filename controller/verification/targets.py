@@ -29,6 +29,8 @@ UNTRIED = frozenset(
         "NoAgent", "AgentRestarted", "NoProgress", "Killed", "OutOfMemory", "StoreUnreachable",
         "StoreThrottled", "LocationMismatch", "LocationNotFound", "AccessDenied", "Cancelled",
         "PasswordMissing", "SecretNotFound", "ClaimNotFound", "ClaimNotBound", "RepositoryLocked",
+        "NamespaceTaken", "NothingToRun", "PodsNotStarted", "ProbeWithoutPods", "RunNotRestored",
+        "RunTimedOut",
     }
 )  # fmt: skip
 

@@ -89,7 +89,7 @@ class ApiClient:
         method: str,
         path: str,
         *,
-        body: dict[str, Any] | None = None,
+        body: Any = None,
         content_type: str = "application/json",
     ) -> Any:
         """One request; raises ApiError for an error status, OSError where nothing answers."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import delete_namespace
+from tests.e2e.conftest import Ground, delete_namespace
+from tests.e2e.support import install
 from tests.e2e.support.tools import CommandFailed, Tools
 from tests.e2e.support.waiting import eventually
 from tests.e2e.support.workload import Workload
@@ -72,9 +73,29 @@ def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., W
     tools.ararat("backup", "delete", kept, "--yes")
 
 
+@pytest.fixture
+def running_allowed(installed: Ground) -> Iterator[Callable[[], None]]:
+    """Calling it lets verifications start pods; it is taken back in the end."""
+    before = installed.values or {}
+
+    def allow() -> None:
+        install.upgrade(installed.tools, {**before, "verification": {"run": {"enabled": True}}})
+        deployment = "deployment/ararat-controller"
+        where = ("-n", installed.tools.namespace, "--timeout=180s")
+        installed.tools.kubectl("rollout", "status", deployment, *where, timeout=190)
+
+    yield allow
+    install.upgrade(installed.tools, before)
+    install.wait_until_ready(installed.tools)
+
+
 @pytest.mark.timeout(900)
-def test_a_backup_is_read_whole(tools: Tools, new_workload: Callable[..., Workload]) -> None:
-    """Scratch pods on real nodes, on the node's disk; nothing of them is left."""
+def test_a_backup_is_read_whole_and_its_pods_start_apart(
+    tools: Tools,
+    new_workload: Callable[..., Workload],
+    running_allowed: Callable[[], None],
+) -> None:
+    """Scratch pods and copies on real nodes; nothing of them is left, nothing else was touched."""
     app = new_workload("verify", replicas=1)
     name = f"{app.namespace}-read"
     tools.ararat("backup", "create", name, "--include-namespaces", app.namespace, "--wait")
@@ -85,15 +106,47 @@ def test_a_backup_is_read_whole(tools: Tools, new_workload: Callable[..., Worklo
     assert backup["status"]["verification"]["phase"] == "Passed"
     assert tools.ararat("backup", "get", name).stdout.count("Passed") == 1
 
+    with pytest.raises(CommandFailed, match=r"verification\.run\.enabled"):
+        tools.ararat("backup", "verify", name, "--run")
+    running_allowed()
+    before, uids = app.walks(), pod_uids(tools, app.namespace)
+    # Containers that find an empty volume refuse to run; the probe sees that it is theirs.
+    probe = ("--probe", 'test -n "$(ls -A /data)" && test ! -e /data/of-the-original')
+    touch = ("exec", "-n", app.namespace, "deployment/files", "--", "touch")
+    tools.kubectl(*touch, "/data/of-the-original")
+    done = tools.ararat("backup", "verify", name, "--run", *probe, "--wait", timeout=600).stdout
+    assert "2 pods started, 1 probe succeeded" in done
+    tools.kubectl(
+        "exec", "-n", app.namespace, "deployment/files", "--", "rm", "/data/of-the-original"
+    )
+    assert pod_uids(tools, app.namespace) == uids
+    after = app.walks()
+    assert set(after) == set(before)
+
+    copy = f"verify-{app.namespace}-"
+
     def gone() -> bool:
         pods = tools.items("pods", namespace=tools.namespace)
-        return not any("ararat.dev/helper" in (pod["metadata"].get("labels") or {}) for pod in pods)
+        helpers = ["ararat.dev/helper" in (pod["metadata"].get("labels") or {}) for pod in pods]
+        copies = tools.items("namespaces", selector="ararat.dev/verification-uid")
+        volumes = [
+            volume["metadata"]["name"]
+            for volume in tools.items("persistentvolumes")
+            if volume["spec"].get("claimRef", {}).get("namespace", "").startswith(copy)
+        ]
+        return not any(helpers) and not copies and not volumes
 
-    eventually(gone, what="the scratch pods are gone", timeout=60)
+    eventually(gone, what="scratch pods, copies and their volumes are gone", timeout=120)
     jobs = tools.items("podvolumerestores", namespace=tools.namespace)
     # Those of other tests' restores stay for an hour.
     assert [job for job in jobs if job["spec"]["mode"] == "Scratch"] == []
+    assert [job for job in jobs if name in job["metadata"]["name"]] == []
     tools.ararat("backup", "delete", name, "--yes")
+
+
+def pod_uids(tools: Tools, namespace: str) -> set[str]:
+    pods = tools.items("pods", namespace=namespace, selector="app")
+    return {pod["metadata"]["uid"] for pod in pods}
 
 
 def mine(tools: Tools, schedule: str) -> list[dict[str, Any]]:

@@ -494,6 +494,15 @@ def test_controller_deletes_nothing_of_others():
     assert not verbs & {"*", "delete", "deletecollection", "update", "impersonate"}
 
 
+def test_namespaces_are_deleted_only_where_pods_of_backups_may_run():
+    namespaces = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["delete"]}
+    for values, allowed in ((None, False), ({"verification": {"run": {"enabled": True}}}, True)):
+        objects = render(values)
+        assert (namespaces in one(objects, "ClusterRole", "-controller")["rules"]) == allowed
+        _, _, env = pod_of(one(objects, "Deployment"))
+        assert env["ARARAT_VERIFICATION_RUN"] == str(allowed).lower()
+
+
 def test_bindings_name_roles_and_accounts_that_exist():
     objects = render(release="r", namespace="backup")
     known = {(o["kind"], o["metadata"]["name"]) for o in objects}

@@ -152,6 +152,50 @@ def test_cancel(cluster: Cluster) -> None:
     assert said == "backup b has ended already: it is Cancelled"
 
 
+def test_verify_with_pods(cluster: Cluster) -> None:
+    cluster.location()
+    cluster.backup()
+    verify = ("backup", "verify", "mybackup", "--run", "--probe", "pg_isready -U app")
+    container = {"name": "controller", "image": "none"}
+    labels = {"app.kubernetes.io/component": "controller"}
+    deployment = {
+        "metadata": {"name": "controller", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+    path = f"/apis/apps/v1/namespaces/{cluster.namespace}/deployments"
+    cluster.plane.api.create(path, deployment)
+    assert "set the chart's value verification.run.enabled" in error(cluster.ararat(*verify))
+    assert cluster.names("backupverifications") == []
+    assert "add it" in error(cluster.ararat("backup", "verify", "mybackup", "--probe", "x"), 2)
+
+    allowed = [{"name": "ARARAT_VERIFICATION_RUN", "value": "true"}]
+    patch = [{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": allowed}]
+    kind = "application/json-patch+json"
+    cluster.plane.api.request("PATCH", f"{path}/controller", body=patch, content_type=kind)
+    settings = ("--probe-pods", "app=db", "--include-namespaces", "wp", "--run-timeout", "30m")
+    ok(cluster.ararat(*verify, *settings))
+    (name,) = cluster.names("backupverifications")
+    assert cluster.get("backupverifications", name)["spec"]["run"] == {
+        "includedNamespaces": ["wp"],
+        "timeout": "30m",
+        "probes": [
+            {
+                "namespace": "",
+                "container": "",
+                "labelSelector": {"matchLabels": {"app": "db"}, "matchExpressions": []},
+                "command": ["sh", "-c", "pg_isready -U app"],
+            }
+        ],
+    }
+    run = {"outcome": "Passed", "message": "3 pods started, 1 probe succeeded", "removed": True}
+    cluster.status("backupverifications", name, phase="Passed", run=run)
+    described = ok(cluster.ararat("verification", "describe", name))
+    assert re.search(r"^Pods: +Passed: 3 pods started", described, flags=re.MULTILINE)
+
+
 # --- restore ----------------------------------------------------------------------------------
 
 
