@@ -101,6 +101,35 @@ def test_everything_is_there(release: Release) -> None:
     assert api.get(f"{apps}/daemonsets/ararat-agent")
 
 
+def test_definitions_are_brought_up_to_date_as_the_documents_say(
+    release: Release, tmp_path: Path
+) -> None:
+    """An older version's were installed by Helm, which does not touch them again."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backupverifications.ararat.dev"
+    version = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
+    older = [{"op": "remove", "path": f"{version}/run"}]
+    api = release.plane.api
+    new = api.get(path)["spec"]
+    api.request("PATCH", path, body=older, content_type="application/json-patch+json")
+    assert api.get(path)["spec"] != new
+    release.helm("upgrade", "ararat", str(CHART), "--reuse-values")
+    assert api.get(path)["spec"] != new, "helm upgrades definitions now: the documents are wrong"
+    documented = (CHART.parents[1] / "docs" / "upgrade.md").read_text()
+    command = "kubectl apply --server-side --force-conflicts -f charts/ararat/crds/"
+    assert f"$ {command}" in documented
+    done = subprocess.run(
+        [str(kubectl.ensure().kubectl), *command.split()[1:]],
+        env={**os.environ, "KUBECONFIG": str(release.plane.kubeconfig), "HOME": str(tmp_path)},
+        cwd=CHART.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert api.get(path)["spec"] == new
+
+
 @pytest.mark.parametrize(
     ("verb", "resource", "where"),
     [

@@ -29,6 +29,7 @@ async def history(world: World, clock: Clock) -> None:
     spec = {
         "cron": "@daily-random",
         "template": {"includedNamespaces": [world.workload]},
+        "verify": {"every": "7d"},
     }
     await world.create(SCHEDULES, "nightly", world.namespace, spec=spec)
     for phase in ("Completed", "PartiallyFailed"):
@@ -109,6 +110,13 @@ async def test_every_panel_shows_something_and_every_rule_is_understood(
                     assert all(series["metric"].get(label) for series in found), panel["title"]
                 values = [float(series["value"][1]) for series in found]
                 assert all(value == value for value in values), panel["title"]
+
+        # Nothing has verified a backup yet: what counts is since when that is asked for.
+        since = 'ararat_schedule_last_verified_timestamp_seconds{schedule="nightly"}'
+        (series,) = await asyncio.to_thread(prometheus.query, since)
+        asked = (await schedule(world)).status.verify_since
+        assert asked is not None
+        assert float(series["value"][1]) == asked.timestamp()
 
         # The volume that was not read is named, by the metric and by the alert.
         overdue = 'ararat_claim_overdue{schedule="nightly", claim="db"}'
