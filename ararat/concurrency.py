@@ -1,10 +1,10 @@
-"""Many awaitables at once, but not too many."""
+"""Many awaitables at once, but not too many; and the end of one that ran beside something."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -44,3 +44,14 @@ async def for_each(
     for task in tasks:
         if task in done and not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+
+async def stop(task: asyncio.Task[Any] | asyncio.Future[Any]) -> None:
+    """Cancel it and wait until it has ended. Raises what it raised, but not that it was cancelled.
+
+    Awaiting it in a ``suppress(CancelledError)`` would also lose the caller's own cancellation.
+    """
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

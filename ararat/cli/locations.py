@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from ararat.api import BackupLocation, names
 from ararat.cli import objects
 from ararat.cli.settings import Settings
+from ararat.concurrency import stop
 from ararat.errors import InvalidSpec, NotFound
 from ararat.kube import Informer, KubeApi, KubeObject, of
 from ararat.kube.errors import ApiNotFound
@@ -62,9 +62,7 @@ async def looked_at(
             f"controller running? see 'kubectl -n {settings.namespace} get pods'"
         ) from None
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await stop(task)
 
 
 async def owner_of(api: KubeApi, settings: Settings, name: str) -> tuple[str, str]:

@@ -167,7 +167,7 @@ class Reconciler(Protocol):
 
 
 async def run_workers(queue: WorkQueue, reconciler: Reconciler, *, workers: int) -> None:
-    """Work until cancelled; no error of a reconciler ends it."""
+    """Work until cancelled; no error of a reconciler ends it, and none outlives a cancellation."""
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(_worker(queue, reconciler))
@@ -175,7 +175,9 @@ async def run_workers(queue: WorkQueue, reconciler: Reconciler, *, workers: int)
 
 async def _worker(queue: WorkQueue, reconciler: Reconciler) -> None:
     clock = asyncio.get_running_loop().time
-    while True:
+    me = asyncio.current_task()
+    # A library below a reconciler may lose a cancellation. A leader's work must end all the same.
+    while me is None or not me.cancelling():
         key = await queue.get()
         started = clock()
         outcome = "ok"
@@ -210,3 +212,4 @@ async def _worker(queue: WorkQueue, reconciler: Reconciler) -> None:
             queue.done(key)
             RECONCILES.labels(queue.name, outcome).inc()
             RECONCILE_SECONDS.labels(queue.name).observe(clock() - started)
+    raise asyncio.CancelledError

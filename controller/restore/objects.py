@@ -8,11 +8,11 @@ it is and gives node jobs to the pods that are scheduled already.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from ararat.api.backup import Failure
 from ararat.api.plan import RestorePlan
 from ararat.api.restore import ExistingResourcePolicy
+from ararat.concurrency import stop
 from ararat.errors import AraratError
 from ararat.naming import label_value
 from controller.location.open import OpenLocation
@@ -54,9 +54,7 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
     try:
         finished = await pipeline.run()
     finally:
-        ticker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticker
+        await stop(ticker)
     tally = pipeline.tally
     await _conclude(look, location, plan, tally, finished=finished)
     return finished

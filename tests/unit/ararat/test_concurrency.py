@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ararat.concurrency import for_each
+from ararat.concurrency import for_each, stop
 from ararat.errors import Conflict, NotFound
 
 
@@ -86,3 +86,35 @@ async def test_a_timeout_around_it_stays_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await for_each([1, 2], work, at_once=2)
+
+
+async def test_what_runs_beside_is_ended_and_its_error_comes_out() -> None:
+    await stop(asyncio.create_task(asyncio.sleep(3600)))
+
+    async def fails() -> None:
+        raise Conflict("beside")
+
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict, match="beside"):
+        await stop(task)
+
+
+async def test_who_is_cancelled_while_it_ends_something_is_cancelled() -> None:
+    ending = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await ending.wait()
+
+    beside = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    caller = asyncio.create_task(stop(beside))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0)
+    ending.set()
+    await asyncio.wait([caller, beside])
+    assert caller.cancelled()

@@ -210,3 +210,23 @@ async def test_cancelling_the_workers_leaves_no_key_busy():
     await work(queue, reconciler, seconds=1)
     queue.add("a")
     assert await queue.get() == "a"
+
+
+@virtual
+async def test_a_cancellation_that_a_reconciler_loses_ends_the_workers_all_the_same():
+    class Loses:
+        async def reconcile(self, key: str) -> float | None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                return 1.0
+            return None
+
+    queue = WorkQueue()
+    queue.add("a")
+    running = asyncio.create_task(run_workers(queue, Loses(), workers=2))
+    await asyncio.sleep(1)
+    running.cancel()
+    async with asyncio.timeout(60):
+        await asyncio.wait([running])
+    assert running.cancelled()
