@@ -1,4 +1,4 @@
-"""``python -m agent maintain``: prune or check one repository, in a pod of its own.
+"""``python -m agent maintain``: prune, check or copy one repository, in a pod of its own.
 
 Problem: prune and check hold an index in memory and take hours; neither the controller nor a node's
 agent should die of that.
@@ -26,7 +26,7 @@ from ararat.errors import AraratError, Damaged, InvalidSpec, NotFound
 from ararat.human import size
 from ararat.kube import connect
 from ararat.kube.api import KubeApi
-from ararat.maintenance import PROMISED, TASK, MaintenanceResult, MaintenanceTask, unpack_ids
+from ararat.maintenance import TASK, MaintenanceResult, MaintenanceTask
 from ararat.restic.commands import Restic
 from ararat.restic.drops import GRACE, Drops, decode
 from ararat.restic.locks import dead_locks, list_locks, remove_lock
@@ -35,6 +35,7 @@ from ararat.restic.session import open_repository
 
 from .config import AgentConfig
 from .locations import Locations
+from .reencrypt import promised_of, reencrypt
 
 #: Parts in which the data is read, one a day.
 PARTS = 30
@@ -76,7 +77,7 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
     locations = Locations(api, namespace=config.namespace, node=config.node)
     try:
         password = await locations.password(reference)
-        promised = await _promised(locations, task)
+        promised = await promised_of(locations, task)
         async with locations.opened(reference) as location:
             store = location.store
             owner = LockOwner(
@@ -85,6 +86,8 @@ async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> 
                 container_start="",
                 job=f"maintenance-{task.action.value.lower()}",
             )
+            if task.action is MaintenanceAction.REENCRYPT:
+                return await reencrypt(config, locations, task, store=store, owner=owner)
             given_up = 0
             if task.at_once:  # before anything is written: the store's clock is a file, too
                 given_up = await reserve.give_up(store, pieces=reserve.PIECES)
@@ -155,11 +158,6 @@ async def _check(restic: Restic, task: MaintenanceTask) -> str:
             reason="CheckFailed",
         )
     return f"checked, data part {part} read" if part else "checked"
-
-
-async def _promised(locations: Locations, task: MaintenanceTask) -> frozenset[str]:
-    data = await locations.secret(task.repository.password_secret)
-    return unpack_ids(data.get(PROMISED, b""))
 
 
 async def _remove_dead_locks(store: BlobStore, directory: str, ended: list[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from datetime import datetime
 from typing import ClassVar, Self
 
 from pydantic import Field, ValidationError
@@ -91,6 +92,11 @@ def objects_repository() -> str:
 
 def current(folder: str) -> str:
     return f"{folder}/current.json"
+
+
+def following(folder: str) -> str:
+    """Which repository takes the place of the one that ``current.json`` names."""
+    return f"{folder}/next.json"
 
 
 def fresh_directory(folder: str) -> str:
@@ -190,7 +196,8 @@ class LocationKeysFile(_File):
 class CurrentFile(_File):
     """``current.json``: which directory is the repository. Create-only.
 
-    Only a rotation of the master key changes it, with If-Match, and never the directory.
+    Only a rotation of the master key changes it, with If-Match; the directory only where it
+    re-encrypts (``FollowingFile``).
     """
 
     NAME = "current.json"
@@ -205,6 +212,9 @@ class CurrentFile(_File):
     key_fingerprint: str = ""
     #: While the master key is being rotated: restic key by fingerprint, of all that open it.
     keys: dict[str, str] = {}
+    #: Fingerprint of the master key under which the repository's own keys were made. A re-wrap
+    #: leaves it as it is; "" is one made before this was noted.
+    made_under: str = ""
 
     def for_key(self, fingerprint: str) -> Self:
         """As it is for the holder of that master key, if it is one of those that open it."""
@@ -212,6 +222,22 @@ class CurrentFile(_File):
         if key_id is None:
             return self
         return self.model_copy(update={"key_id": key_id, "key_fingerprint": fingerprint})
+
+
+class FollowingFile(_File):
+    """``next.json``: a repository whose data is stored anew in another directory. Create-only at
+    first, so that all who do it do it in the same one; then changed with If-Match."""
+
+    NAME = "next.json"
+
+    #: Directory that is left.
+    former: str = Field(min_length=1)
+    #: What ``current.json`` is to say.
+    successor: CurrentFile
+    #: Since when it says that.
+    switched_at: datetime | None = None
+    #: Since when no backup names ``former``.
+    released_at: datetime | None = None
 
 
 def _backup(name: str) -> str:

@@ -15,14 +15,25 @@ from ararat.api.repository import MaintenanceAction
 TASK = "ARARAT_MAINTENANCE_TASK"
 #: Keys of the job's Secret besides the password: full IDs, 32 bytes each, one after the other.
 PROMISED = "promised"
+#: Of the repository that is copied into.
+TARGET_PASSWORD = "target-password"  # noqa: S105 - the name of a key, not a password
 _ID_BYTES = 32
 #: A Secret holds 1 MiB.
 PROMISED_LIMIT = 25_000
 
 
+class CopyTarget(Model):
+    """The repository that snapshots are copied into; in the same location."""
+
+    directory: str
+    key_id: str = ""
+
+
 class MaintenanceTask(Model):
     action: MaintenanceAction
     repository: RepositoryReference
+    #: Of REENCRYPT, which copies what PROMISED names.
+    target: CopyTarget | None = None
     #: Of 30; 0: structure only.
     data_subset: int = 0
     max_repack_size: str | None = None

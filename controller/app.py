@@ -199,7 +199,8 @@ async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> N
             context.maintenance_jobs,
             context.helpers,
         )
-        lanes = _lanes(context, tasks)
+        manifests = ManifestReader()
+        lanes = _lanes(context, tasks, manifests)
         context.locations_informer.on_change(
             lambda change, obj, old: context.locations.changed(obj["metadata"]["name"])
         )
@@ -210,7 +211,7 @@ async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> N
         for informer in informers:
             await informer.synced()
         log.info("caches filled")
-        tasks.create_task(KeyRotation(context).run())
+        tasks.create_task(KeyRotation(context, manifests).run())
         tasks.create_task(serve_live_logs(context.logs, context.scratch_dir))
         if metrics is not None:
             tasks.create_task(metrics.run(context))
@@ -218,11 +219,12 @@ async def lead(context: Context, *, metrics: CoverageMetrics | None = None) -> N
             tasks.create_task(run_workers(lane.queue, lane.reconciler, workers=_WORKERS))
 
 
-def _lanes(context: Context, tasks: asyncio.TaskGroup) -> tuple[_Lane, ...]:
+def _lanes(
+    context: Context, tasks: asyncio.TaskGroup, manifests: ManifestReader
+) -> tuple[_Lane, ...]:
     namespace = context.namespace
     schedules, expiries, deletions = (WorkQueue(n) for n in ("schedules", "expiry", "deletions"))
     repositories, verifications = WorkQueue("repositories"), WorkQueue("verifications")
-    manifests = ManifestReader()
 
     def repository_of(job: KubeObject) -> Iterable[str]:
         owners = job["metadata"].get("ownerReferences") or []

@@ -24,6 +24,7 @@ from ararat.kube.resources import SECRETS
 from ararat.restic.models import LockOwner
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
+from controller.maintenance.copying import Copying
 from controller.maintenance.planner import Plan
 from controller.repository.ensure import Repositories, password_of
 from controller.runlog import RunLogs
@@ -85,6 +86,8 @@ class Context:
     maintenance_plan: Plan = field(default_factory=Plan)
     #: Where verifications restore to.
     scratch_policy: ScratchPolicy = field(default_factory=ScratchPolicy)
+    #: What a re-encryption wants copied, by location's id and repository's folder.
+    to_copy: dict[tuple[str, str], Copying] = field(default_factory=dict)
     #: Directories whose maintenance this process has begun: the cache may not show it yet.
     maintaining: set[str] = field(default_factory=set)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ararat import keys
 from ararat.api.base import utcnow
-from ararat.api.names import KEY_ROTATED_AT, KEY_ROTATION
+from ararat.api.names import KEY_REENCRYPT, KEY_ROTATED_AT, KEY_ROTATION
 from ararat.errors import Conflict, InvalidSpec, NotFound, WrongKey
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import SECRETS
@@ -40,6 +40,8 @@ class KeyRing:
     #: What the rotation waits for.
     message: str = ""
     version: str = ""
+    #: What is stored is to be encrypted anew under the present key, when the rotation is done.
+    reencrypt: bool = False
 
     @property
     def all(self) -> tuple[bytes, ...]:
@@ -79,6 +81,7 @@ class MasterKey:
             rotated_at=annotations.get(KEY_ROTATED_AT, ""),
             message=annotations.get(KEY_ROTATION, ""),
             version=secret["metadata"].get("resourceVersion", ""),
+            reencrypt=KEY_REENCRYPT in annotations,
         )
 
     async def advance(self, ring: KeyRing) -> None:
@@ -101,6 +104,10 @@ class MasterKey:
             data={FORMER_FIELD: None},
             annotations={KEY_ROTATED_AT: None, KEY_ROTATION: None},
         )
+
+    async def reencrypted(self, ring: KeyRing) -> None:
+        """Everything was encrypted anew. Raises Conflict: it changed since."""
+        await self._patch(ring, data={}, annotations={KEY_REENCRYPT: None, KEY_ROTATION: None})
 
     async def say(self, ring: KeyRing, message: str) -> None:
         """What the rotation waits for, for whoever asked for it."""

@@ -95,6 +95,8 @@ TAKE_OVER = "ararat.dev/take-over-from"
 #: key is the key.
 KEY_ROTATION = "ararat.dev/key-rotation"
 KEY_ROTATED_AT = "ararat.dev/key-rotated-at"
+#: Likewise: what is stored is to be encrypted anew; since when that was asked for.
+KEY_REENCRYPT = "ararat.dev/key-reencrypt"
 #: On a BackupLocation whose location.json is lost (annotation): write it anew from the key files.
 RECOVER = "ararat.dev/recover"
 #: On a Restore that ended with failed volumes (annotation): have another go at those.

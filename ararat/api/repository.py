@@ -33,6 +33,7 @@ class RepositoryPhase(StrEnum):
 class MaintenanceAction(StrEnum):
     PRUNE = "Prune"
     CHECK = "Check"
+    REENCRYPT = "Reencrypt"
 
 
 class MaintenanceRun(Model):

@@ -109,8 +109,17 @@ def rotate(
             "--to", help="Change to the key in this export instead of a new one.", metavar="FILE"
         ),
     ] = None,
+    reencrypt: Annotated[
+        bool,
+        typer.Option(
+            "--reencrypt",
+            help="After a leak: encrypt everything that is stored anew, too. Takes a day or more, "
+            "and up to twice the room.",
+        ),
+    ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until the former key opens nothing.")
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait until it is done; it goes on without you."),
     ] = True,
 ) -> None:
     """Change the master key for another one, while backups and restores go on.
@@ -123,8 +132,14 @@ def rotate(
       ararat key rotate -o ararat-key-2.json
 
     \b
-    This is for a key that is due or whose keepers change. It does not help after a leak: whoever
-    had the former key may hold copies of the inner keys of restic, which stay the same.
+    This is enough for a key that is due or whose keepers change. It does not help after a leak:
+    whoever had the former key and could read the location may hold copies of the inner keys of
+    restic, which stay the same. First take their access to the store away, then:
+      ararat key rotate --reencrypt -o ararat-key-2.json
+
+    \b
+    It copies every repository into a new one with new inner keys, tells the manifests, and removes
+    the former ones a day later. Backups and restores go on meanwhile.
 
     \b
     A cluster that reads another one's location follows with the same key:
@@ -144,10 +159,14 @@ def rotate(
         exported = keys.export_key(master, began.locations)
         if file is not None:  # before the cluster knows it: a key that nobody keeps is a loss
             _write_private(file, exported.model_dump_json(by_alias=True, indent=2) + "\n")
-        began = session.run(settings, lambda api: rotation.begin(api, settings, master))
+        began = session.run(
+            settings, lambda api: rotation.begin(api, settings, master, reencrypt=reencrypt)
+        )
         session.note(f"rotating to key {exported.fingerprint}")
-    elif file is not None or to is not None:
-        raise typer.BadParameter("a rotation is under way already: say it without -o and --to")
+    elif file is not None or to is not None or reencrypt:
+        raise typer.BadParameter(
+            "a rotation is under way already: say it without -o, --to and --reencrypt"
+        )
     if not wait:
         output.text("the controller rotates the key; 'ararat key rotate' shows how far it is")
         return

@@ -10,7 +10,8 @@ import base64
 from dataclasses import dataclass, field
 
 from ararat import keys
-from ararat.api.names import KEY_ROTATION
+from ararat.api.base import utcnow
+from ararat.api.names import KEY_REENCRYPT, KEY_ROTATION
 from ararat.cli import keyring
 from ararat.cli.settings import Settings
 from ararat.errors import Conflict, InvalidSpec, NotFound
@@ -30,18 +31,22 @@ class State:
     #: Fingerprint of the key whose access is still to be removed.
     former: str = ""
     waits_for: str = ""
+    #: What is stored is being encrypted anew, or will be when the rotation is done.
+    reencrypts: bool = False
     locations: dict[str, str] = field(default_factory=dict)
 
     @property
     def under_way(self) -> bool:
-        return bool(self.next or self.former)
+        return bool(self.next or self.former or self.reencrypts)
 
     @property
     def text(self) -> str:
         why = f": {self.waits_for}" if self.waits_for else ""
         if self.next:
             return f"adding key {self.next} to every repository{why}"
-        return f"key {self.fingerprint} is the key now; removing {self.former}{why}"
+        if self.former:
+            return f"key {self.fingerprint} is the key now; removing {self.former}{why}"
+        return f"key {self.fingerprint} is the only key; encrypting everything anew{why}"
 
 
 async def look(api: KubeApi, settings: Settings) -> State:
@@ -53,21 +58,28 @@ async def look(api: KubeApi, settings: Settings) -> State:
         next=_fingerprint(secret, _NEXT),
         former=_fingerprint(secret, _FORMER),
         waits_for=annotations.get(KEY_ROTATION, ""),
+        reencrypts=KEY_REENCRYPT in annotations,
         locations=await keyring.location_ids(api, settings),
     )
 
 
-async def begin(api: KubeApi, settings: Settings, master: bytes) -> State:
+async def begin(
+    api: KubeApi, settings: Settings, master: bytes, *, reencrypt: bool = False
+) -> State:
     """Ask for it. Raises Conflict: somebody else did, or it is the key already."""
     secret = await _secret(api, settings)
-    if _fingerprint(secret, _NEXT) or _fingerprint(secret, _FORMER):
+    asked = KEY_REENCRYPT in (secret["metadata"].get("annotations") or {})
+    if _fingerprint(secret, _NEXT) or _fingerprint(secret, _FORMER) or asked:
         raise Conflict("a rotation is under way already: see 'ararat key rotate'")
     if keyring.master_of(secret) == master:
         raise InvalidSpec("that key is this installation's key already")
     patch = {
         "metadata": {
             "resourceVersion": secret["metadata"]["resourceVersion"],
-            "annotations": {KEY_ROTATION: None},
+            "annotations": {
+                KEY_ROTATION: None,
+                **({KEY_REENCRYPT: utcnow().isoformat()} if reencrypt else {}),
+            },
         },
         "data": {_NEXT: base64.b64encode(master.hex().encode()).decode()},
     }

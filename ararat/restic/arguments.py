@@ -60,8 +60,13 @@ def common(
     return arguments
 
 
-def init() -> list[str]:
-    return ["init", "--repository-version=2"]
+def init(*, like: CopySource | None = None, password_file: str = "") -> list[str]:
+    """``like``: data is cut as in that repository, so that what is copied from it is deduplicated
+    with what is stored later."""
+    arguments = ["init", "--repository-version=2"]
+    if like is None:
+        return arguments
+    return [*arguments, "--copy-chunker-params", *_source(like, password_file)]
 
 
 def backup(request: BackupRequest, *, root: str, binary: Binary) -> list[str]:
@@ -209,12 +214,17 @@ def copy(snapshot_ids: Sequence[str], *, source: CopySource, password_file: str)
     """Into the session's repository. Named ids only: "all" is the caller's to spell out."""
     if not snapshot_ids:
         raise InvalidSpec("no snapshot was named")
-    arguments = ["copy", f"--from-repo={source.url}", f"--from-password-file={password_file}"]
-    if source.key_id:
-        arguments.append(f"--from-key-hint={check_id(source.key_id)}")
+    arguments = ["copy", *_source(source, password_file)]
     if source.read_only:
         arguments.append("--no-lock")  # restic locks the destination all the same
     return [*arguments, *map(check_id, snapshot_ids)]
+
+
+def _source(source: CopySource, password_file: str) -> list[str]:
+    arguments = [f"--from-repo={source.url}", f"--from-password-file={password_file}"]
+    if source.key_id:
+        arguments.append(f"--from-key-hint={check_id(source.key_id)}")
+    return arguments
 
 
 def key_add(*, password_file: str, host: str, user: str) -> list[str]:

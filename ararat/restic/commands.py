@@ -15,6 +15,7 @@ import structlog
 from ararat.errors import InvalidSpec
 
 from . import arguments, backup, compare, locks, messages, restore
+from .copies import copies
 from .errors import ResticFailed
 from .locks import Lock
 from .models import (
@@ -26,7 +27,6 @@ from .models import (
     CheckResult,
     CompareRequest,
     CompareResult,
-    CopySource,
     DiffResult,
     FindRequest,
     Found,
@@ -242,25 +242,20 @@ class Restic:
     async def copy_from(self, source: Restic, snapshot_ids: Sequence[str]) -> list[Replaced]:
         """Bring snapshots of another session's repository into this one: originals and copies.
 
-        What an earlier call brought already is not copied again, and is in the result.
+        What an earlier call brought already is not copied again, and is in the result. What was
+        forgotten there meanwhile is not.
         """
         self._needs_write("copy")
-        other = source._session
-        origin = CopySource(
-            url=other.server.url,
-            key_id=other.key_id,
-            read_only=other.access is Access.READ_ONLY,
-        )
-        with self._runner.inheriting(other.password) as inherited:
+        origin = source._runner.as_source
+        with self._runner.inheriting(source._session.password) as inherited:
             command = arguments.copy(snapshot_ids, source=origin, password_file=inherited.path)
             await self._runner.run(command, what="copying snapshots", inherited=inherited)
-        wanted = set(snapshot_ids)
-        copies = [Replaced(s.original, s.id) for s in await self.snapshots() if s.original]
-        found = [copied for copied in copies if copied.original in wanted]
-        missing = wanted - {copied.original for copied in found}
+        theirs = [one for one in await source.snapshots() if one.id in snapshot_ids]
+        found = copies(theirs, await self.snapshots())
+        missing = {one.id for one in theirs} - found.keys()
         if missing:
             raise ResticFailed(f"copying snapshots: {min(missing)} has not arrived")
-        return found
+        return [Replaced(original, copied) for original, copied in found.items()]
 
     async def cat_lock(self, lock_id: str) -> LockContent:
         """What restic itself wrote into a lock."""

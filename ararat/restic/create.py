@@ -22,13 +22,14 @@ from ararat import layout
 from ararat.blob.store import BlobStore
 from ararat.errors import AraratError, Conflict, Damaged, NotFound
 from ararat.keys import check_fingerprint, fingerprint, repository_password
-from ararat.layout import CurrentFile
+from ararat.layout import CurrentFile, FollowingFile
 
 from . import arguments, keyfile
 from .commands import Restic
 from .keyfile import KeyIdentity
 from .models import Access, LockOwner
 from .rest_paths import Kind
+from .runner import Runner
 from .session import open_runner
 from .settings import Settings
 
@@ -50,6 +51,15 @@ async def current_repository(store: BlobStore, folder: str) -> CurrentFile | Non
     if layout.repository_name(found.directory) != found.repository_name:
         raise Damaged(f"{layout.current(folder)} names another repository's directory")
     return found
+
+
+async def following_repository(store: BlobStore, folder: str) -> FollowingFile | None:
+    """What ``next.json`` in ``folder`` says; None where nothing is stored anew."""
+    try:
+        data = await store.get(layout.following(folder))
+    except NotFound:
+        return None
+    return FollowingFile.decode(data)
 
 
 async def create_repository(
@@ -87,24 +97,26 @@ async def remove_abandoned(
 ) -> list[str]:
     """Remove directories of ``folder`` that creators left half-made; which ones those were.
 
-    Kept: the one that ``current.json`` names, any that holds or held data, any that is young by
-    the store's own clock, and everything while nothing is named yet.
+    Kept: those that ``current.json`` and ``next.json`` name, any that holds or held data, any that
+    is young by the store's own clock, and everything while nothing is named yet.
     """
     named = await current_repository(store, folder)
     if named is None:
         return []
+    following = await following_repository(store, folder)
+    kept = {named.directory, *([following.successor.directory] if following else [])}
     now = await store.now()
     removed = []
     for name in await store.list_directories(folder):
         directory = f"{folder}/{name}"
-        if directory == named.directory:
+        if directory in kept:
             continue
         blobs = [blob async for blob in store.list(f"{directory}/")]
         kinds = {blob.name.removeprefix(f"{directory}/").partition("/")[0] for blob in blobs}
         newest = max((blob.last_modified for blob in blobs), default=now)
         if kinds <= _BEFORE_USE and now - newest > older_than:
             log.info("repository-abandoned", directory=directory, files=len(blobs))
-            await _remove(store, directory)
+            await remove_unnamed(store, directory)
             removed.append(directory)
     return removed
 
@@ -119,10 +131,47 @@ async def _make(
     scratch_dir: Path,
     settings: Settings | None,
 ) -> CurrentFile:
+    made = await initialise(
+        store,
+        folder=folder,
+        master=master,
+        location_id=location_id,
+        owner=owner,
+        scratch_dir=scratch_dir,
+        settings=settings,
+    )
+    try:
+        await store.put(layout.current(folder), made.encode(), create_only=True)
+    except Conflict:
+        winner = await current_repository(store, folder)
+        if winner is None:
+            raise
+        if winner.directory != made.directory:  # else our own put, whose answer was lost
+            log.info("repository-made-twice", ours=made.directory, winner=winner.directory)
+            await remove_unnamed(store, made.directory)
+        return winner
+    log.info("repository-made", directory=made.directory, id=made.repository_id)
+    return made
+
+
+async def initialise(
+    store: BlobStore,
+    *,
+    folder: str,
+    master: bytes,
+    location_id: str,
+    owner: LockOwner,
+    scratch_dir: Path,
+    settings: Settings | None = None,
+    like: Runner | None = None,
+) -> CurrentFile:
+    """A repository in a fresh directory, proven to open, which nothing names yet.
+
+    ``like``: an open session; data is cut into the same pieces as in its repository.
+    """
     directory = layout.fresh_directory(folder)
     name = layout.repository_name(directory)
     password = repository_password(master, location_id, name)
-
     async with open_runner(
         store=store,
         directory=directory,
@@ -134,30 +183,23 @@ async def _make(
         scratch_dir=scratch_dir,
         settings=settings,
     ) as runner:
-        await runner.run(arguments.init(), what="making a repository")
+        if like is None:
+            await runner.run(arguments.init(), what="making a repository")
+        else:
+            with runner.inheriting(like.session.password) as inherited:
+                command = arguments.init(like=like.as_source, password_file=inherited.path)
+                await runner.run(command, what="making a repository", inherited=inherited)
         who = KeyIdentity(location_id, name, fingerprint(master))
         key_id = await _lower_cost(store, directory, password, who)
         config = await Restic(runner).cat_config()  # there is no other key left to open it with
-
-    made = CurrentFile(
+    return CurrentFile(
         directory=directory,
         repository_name=name,
         repository_id=config.id,
         key_id=key_id,
         key_fingerprint=who.fingerprint,
+        made_under=who.fingerprint,
     )
-    try:
-        await store.put(layout.current(folder), made.encode(), create_only=True)
-    except Conflict:
-        winner = await current_repository(store, folder)
-        if winner is None:
-            raise
-        if winner.directory != directory:  # else our own put, whose answer was lost
-            log.info("repository-made-twice", ours=directory, winner=winner.directory)
-            await _remove(store, directory)
-        return winner
-    log.info("repository-made", directory=directory, id=config.id)
-    return made
 
 
 async def _lower_cost(store: BlobStore, directory: str, password: str, who: KeyIdentity) -> str:
@@ -175,7 +217,7 @@ async def _lower_cost(store: BlobStore, directory: str, password: str, who: KeyI
     return new.id
 
 
-async def _remove(store: BlobStore, directory: str) -> None:
+async def remove_unnamed(store: BlobStore, directory: str) -> None:
     """Our own, never named directory. What cannot be removed stays, and is in nobody's way."""
     try:
         for name in [blob.name async for blob in store.list(f"{directory}/")]:

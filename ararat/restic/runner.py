@@ -26,7 +26,7 @@ from ararat.process import Child, Command, Exit, Sandbox
 from . import arguments, caches, cgroup, exit_codes, messages, sandbox
 from .environment import child_environment, memory_share
 from .errors import WrongPassword
-from .models import Access, SessionStats
+from .models import Access, CopySource, SessionStats
 from .repository_blobs import RepositoryBlobs
 from .rest_paths import Kind
 from .rest_server import RestServer
@@ -97,6 +97,16 @@ class Runner:
     @property
     def stats(self) -> SessionStats:
         return replace(self.session.server.stats, exits=dict(self._exits))
+
+    @property
+    def as_source(self) -> CopySource:
+        """This session's repository, for a command of another session that reads from it."""
+        session = self.session
+        return CopySource(
+            url=session.server.url,
+            key_id=session.key_id,
+            read_only=session.access is Access.READ_ONLY,
+        )
 
     def stop(self) -> None:
         """Ask every running child to end."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import ararat
+from ararat import layout
 from ararat.api import Backup, PodVolumeBackup
 from ararat.api.backup import BackupPhase, BackupStatus, ObjectsResult
 from ararat.api.base import ConditionStatus, with_condition
@@ -71,7 +72,8 @@ async def commit(
     hooks_output = await store_output(context, location, backup, hooks)
     hook_failures, hook_warnings = hook_outcome.failures(hooks)
     objects = backup.status.objects or ObjectsResult()
-    repositories = await _repositories(context, location, volumes)
+    others = [part.directory for part in (objects, hooks_output) if part and part.directory]
+    repositories = await _repositories(context, location, volumes, others)
     listed: dict[str, frozenset[str]] = {}
 
     async def list_one(repository: ManifestRepository) -> None:
@@ -189,8 +191,13 @@ def _message(manifest: Manifest) -> str:
 
 
 async def _repositories(
-    context: Context, location: OpenLocation, volumes: Sequence[ManifestVolume]
+    context: Context,
+    location: OpenLocation,
+    volumes: Sequence[ManifestVolume],
+    others: Sequence[str],
 ) -> list[ManifestRepository]:
+    """Those that are used now, and those that were when this backup stored something in them: a
+    re-encryption changes that while a backup runs."""
     currents = {"": await context.repositories.objects(location)}
     namespaces = sorted({v.namespace for v in volumes if v.directory})
 
@@ -198,14 +205,20 @@ async def _repositories(
         currents[namespace] = await context.repositories.volumes(location, namespace)
 
     await for_each(namespaces, one, at_once=REPOSITORIES_AT_ONCE)
-    return [
-        ManifestRepository(
-            directory=currents[namespace].directory,
-            key_id=currents[namespace].key_id,
-            repository_name=currents[namespace].repository_name,
+    present = {
+        current.directory: ManifestRepository(
+            directory=current.directory,
+            key_id=current.key_id,
+            repository_name=current.repository_name,
         )
-        for namespace in ("", *namespaces)
+        for current in (currents[namespace] for namespace in ("", *namespaces))
+    }
+    used = {*others, *(volume.directory for volume in volumes if volume.directory)}
+    former = [
+        ManifestRepository(directory=one, repository_name=layout.repository_name(one))
+        for one in sorted(used - present.keys())
     ]
+    return [*present.values(), *former]
 
 
 async def _listed(

@@ -16,6 +16,7 @@ from ararat.api.repository import RepositoryKind
 from ararat.errors import InvalidSpec
 from ararat.kube.resources import of as resource_of
 from ararat.restic.create import current_repository
+from ararat.restic.successor import remove_directory
 from controller.context import Context
 from controller.deletion.manifests import Promises
 from controller.deletion.snapshots import listed
@@ -60,9 +61,7 @@ async def remove(context: Context, location: OpenLocation, directory: str) -> No
     current = await current_repository(location.store, folder)
     if current is not None and current.directory == directory:
         raise InvalidSpec(f"repository {directory} is in use", reason="RepositoryInUse")
-    for prefix in (f"{directory}/", f"{layout.maintenance(directory)}/"):
-        async for blob in location.store.list(prefix):
-            await location.store.delete(blob.name)
+    await remove_directory(location.store, directory)
     log.info("repository removed", directory=directory)
     if current is None:
         name = naming.object_name(location.name, namespace, RepositoryKind.VOLUMES.value)

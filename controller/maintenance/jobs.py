@@ -66,7 +66,8 @@ def build_job(
             "name": name,
             "namespace": namespace,
             "labels": labels,
-            "annotations": {DIRECTORY: task.repository.directory},
+            # What is named here keeps node jobs waiting.
+            "annotations": {DIRECTORY: task.repository.directory} if task.target is None else {},
             "ownerReferences": [repository.owner_reference()],
         },
         "spec": {

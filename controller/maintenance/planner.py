@@ -81,6 +81,8 @@ class Situation:
     others: int = 0
     #: Nothing more fits into its location.
     full: bool = False
+    #: Snapshots that are to be copied into the repository that takes its place.
+    to_copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,13 @@ def decide(situation: Situation, plan: Plan, *, now: datetime) -> Decision:
     due = _due(situation, plan, now)
     if due is None:
         return Decision()
-    if situation.holders:
+    # Copying only reads here, and adds there: it is in nobody's way, and may take days.
+    alone = due.action is not MaintenanceAction.REENCRYPT
+    if alone and situation.holders:
         return Decision(waits_for=plural(len(situation.holders), "node job"))
-    if situation.waiting:
+    if alone and situation.waiting:
         return Decision(waits_for=f"backup {situation.waiting[0]}")
-    if situation.deleting:
+    if alone and situation.deleting:
         return Decision(waits_for="a deletion")
     if situation.others >= plan.at_once:
         return Decision(waits_for=f"maintenance of {situation.others} other repositories")
@@ -127,6 +131,8 @@ def _due(situation: Situation, plan: Plan, now: datetime) -> Run | None:
         pause = min(_FIRST_RETRY * 2 ** min(max(state.failures - 1, 0), 10), _LONGEST_RETRY)
         if now - last.completion_time < pause:
             return None
+    if situation.to_copy and not situation.full:
+        return Run(MaintenanceAction.REENCRYPT)
     damaged = situation.phase is RepositoryPhase.DAMAGED
     if not damaged:  # a damaged one is checked, and nothing of it is deleted
         pruned = state.last_prune_time or situation.made

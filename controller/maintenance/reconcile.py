@@ -34,13 +34,22 @@ from ararat.kube.resources import JOBS, PODS, SECRETS
 from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from ararat.layout import repository_name
-from ararat.maintenance import PROMISED, PROMISED_LIMIT, MaintenanceTask, pack_ids
+from ararat.maintenance import (
+    PROMISED,
+    PROMISED_LIMIT,
+    TARGET_PASSWORD,
+    CopyTarget,
+    MaintenanceTask,
+    pack_ids,
+)
+from ararat.restic.create import following_repository
 from ararat.restic.locks import list_locks, remove_lock
 from controller.context import Context
 from controller.context import job_finished as finished
 from controller.deletion.manifests import ManifestReader, Promises
 from controller.deletion.snapshots import SnapshotsMissing
 from controller.location.open import OpenLocation
+from controller.maintenance.copying import Copying
 from controller.maintenance.jobs import (
     build_job,
     ended_container,
@@ -54,6 +63,8 @@ from controller.repository.ensure import password_of
 _REPOSITORIES = resource_of(Repository)
 _LOOK_SECONDS = 60.0
 _SURVEY_EVERY = timedelta(hours=1)
+#: What was copied by then stays copied, and the next job goes on.
+_COPY_WINDOW = timedelta(days=7)
 _ENDED = ("Completed", "Failed", "Cancelled")
 log = structlog.get_logger("controller.maintenance")
 
@@ -120,6 +131,8 @@ class _Look:
         for job in jobs:
             if finished(job):
                 await self._take(job)
+            elif self._action(job) is MaintenanceAction.REENCRYPT:
+                continue  # beside node jobs, and beside the survey
             elif blockers:
                 await self._give_way(job, blockers[0])
             else:
@@ -137,6 +150,7 @@ class _Look:
                 waiting=self._waiting(),
                 deleting=self._deleting(),
                 full=await self._full(),
+                to_copy=0 if self.copying is None else len(self.copying.snapshots),
                 others=sum(not finished(job) for job in self.context.maintenance_jobs.items()),
             ),
             self.plan,
@@ -162,6 +176,14 @@ class _Look:
             self.state = self.state.model_copy(update={"running": None})
         last = self.state.last.job if self.state.last else ""
         return [job for name, job in found.items() if name not in self.taken and name != last]
+
+    @property
+    def copying(self) -> Copying | None:
+        return self.context.to_copy.get(self._slot)
+
+    @property
+    def _slot(self) -> tuple[str, str]:
+        return (self.location.location_id, self.directory.rpartition("/")[0])
 
     # --- what is in the way ---
 
@@ -271,20 +293,26 @@ class _Look:
 
     async def _start(self, run: Run, promises: Promises | None) -> None:
         context, now = self.context, self.context.now()
-        promises = promises or await self.reader.promises(self.location)
-        named = sorted(promises.snapshots(self.directory))
+        copying = self.copying if run.action is MaintenanceAction.REENCRYPT else None
         name = job_name(self.repository, run.action.value)
         assert context.maintenance_template is not None
-        secret = await self._secret(name, named if len(named) <= PROMISED_LIMIT else [])
+        if copying is None:
+            promises = promises or await self.reader.promises(self.location)
+            named = sorted(promises.snapshots(self.directory))
+            secret = await self._secret(name, named if len(named) <= PROMISED_LIMIT else [])
+        else:
+            secret = await self._secret(name, list(copying.snapshots[:PROMISED_LIMIT]), copying)
         task = MaintenanceTask(
             action=run.action,
             repository=RepositoryReference(
                 location=self.location.name,
                 location_id=self.location.location_id,
-                directory=self.directory,
-                key_id=self.repository.status.key_id or "",
+                directory=self.directory if copying is None else copying.source,
+                key_id=(self.repository.status.key_id or "") if copying is None else "",
                 password_secret=secret,
             ),
+            target=copying
+            and CopyTarget(directory=copying.target.directory, key_id=copying.target.key_id),
             data_subset=run.data_subset,
             max_repack_size=run.max_repack_size,
             at_once=run.at_once,
@@ -296,7 +324,9 @@ class _Look:
             task,
             name=name,
             namespace=context.namespace,
-            window_seconds=int(self.plan.window.total_seconds()),
+            window_seconds=int(
+                (self.plan.window if copying is None else _COPY_WINDOW).total_seconds()
+            ),
         )
         running = MaintenanceRun(action=run.action, job=name, start_time=now)
         self.state = self.state.model_copy(
@@ -306,14 +336,21 @@ class _Look:
             }
         )
         await self._save({})  # a conflict: what was decided was decided on old news
-        context.maintaining.add(self.directory)
+        if copying is None:
+            context.maintaining.add(self.directory)
         self.begun[self.repository.uid] = name
         await context.api.create(JOBS, body, namespace=context.namespace)
         log.info("maintenance begins", directory=self.directory, action=run.action.value, job=name)
 
-    async def _secret(self, name: str, named: list[str]) -> str:
-        password = password_of(self.location, repository_name(self.directory))
-        data = {"password": password.encode(), PROMISED: pack_ids(named)}
+    async def _secret(self, name: str, named: list[str], copying: Copying | None = None) -> str:
+        of = repository_name(self.directory) if copying is None else copying.source_name
+        data = {
+            "password": password_of(self.location, of).encode(),
+            PROMISED: pack_ids(named),
+        }
+        if copying is not None:
+            target = password_of(self.location, copying.target.repository_name)
+            data[TARGET_PASSWORD] = target.encode()
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -354,7 +391,10 @@ class _Look:
             message=result.message[:500],
         )
         update: dict[str, Any] = {"running": None, "last": last}
-        if result.good:
+        if action is MaintenanceAction.REENCRYPT:
+            self.context.to_copy.pop(self._slot, None)  # whoever asked looks at what is there
+            update["failures"] = 0 if result.good else self.state.failures + 1
+        elif result.good:
             update["failures"] = 0
             update["size_bytes"] = result.size_bytes
             if result.used_bytes is not None:
@@ -413,13 +453,16 @@ class _Look:
     async def _remove_locks(self, pod_uid: str) -> None:
         """The kubelet says that the container has ended, so nobody holds its locks any more."""
         store = self.location.store
-        for lock in await list_locks(store, self.directory):
-            owner = lock.owner
-            if owner is None or owner.pod_uid != pod_uid:
-                continue
-            if owner.cluster == self.context.cluster_uid:
-                await remove_lock(store, self.directory, lock.id)
-                log.warning("lock of ended pod removed", directory=self.directory, pod=pod_uid)
+        following = await following_repository(store, self._slot[1])
+        copied_into = following.successor.directory if following else self.directory
+        for directory in {self.directory, copied_into}:
+            for lock in await list_locks(store, directory):
+                owner = lock.owner
+                if owner is None or owner.pod_uid != pod_uid:
+                    continue
+                if owner.cluster == self.context.cluster_uid:
+                    await remove_lock(store, directory, lock.id)
+                    log.warning("lock of ended pod removed", directory=directory, pod=pod_uid)
 
     async def _drop(self, name: str) -> None:
         self.taken.add(name)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from ararat.api import Backup
 from ararat.api.repository import Orphan
 from ararat.kube.resources import of as resource_of
+from ararat.restic.create import following_repository
 from ararat.restic.models import Access, Snapshot
 from ararat.restic.session import open_repository
 from controller.context import Context
@@ -93,7 +94,9 @@ async def survey(
         ) as restic:
             details = [s for s in await restic.snapshots() if s.id in unnamed]
         orphans, foreign = split(details, live=live, known=known, now=context.now())
-    if not missing:
+    folder = directory.rpartition("/")[0]
+    if not missing and await following_repository(location.store, folder) is None:
+        # While a repository is stored anew, what nobody names yet is what a manifest will name.
         over = [o.snapshot for o in orphans if context.now() - o.since >= GRACE]
         forgotten = await forget(location, directory, over)
         orphans = [orphan for orphan in orphans if orphan.snapshot not in over]

@@ -10,12 +10,13 @@ each be repeated. ``ararat key rotate`` puts the new key beside the present one 
 2. ``next`` becomes the key in one write, and the present one ``former``. From here on whatever
    begins uses the new key; what runs goes on with the old one;
 3. when every run that began before that has ended, the old key's access is removed everywhere, and
-   ``former`` is forgotten.
+   ``former`` is forgotten;
+4. where that was asked for, everything is encrypted anew (``reencryption``).
 
 A location that cannot be reached, or is another cluster's and needs the present key, stops it
 before 2 or 3; the Secret says so in an annotation. Nothing ever opens with neither key.
-Limits: this re-wraps (``ararat.restic.rekey``): it is for a key that changes hands or is due, not
-for one that has leaked.
+Limits: 1 to 3 re-wrap (``ararat.restic.rekey``): they are for a key that changes hands or is due,
+not for one that has leaked; for that there is 4.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import structlog
 from ararat import keys, layout
 from ararat.api import BackupLocation
 from ararat.api.base import utcnow
-from ararat.blob.store import BlobStore
 from ararat.errors import AraratError, Conflict
 from ararat.kube.api import KubeObject
 from ararat.restic.create import current_repository
@@ -42,12 +42,15 @@ from ararat.restic.rekey import (
     repository_folders,
 )
 from controller.context import Context
+from controller.deletion.manifests import ManifestReader
 from controller.keys import KeyRing
+from controller.location.description import location_file, store_location_file
 from controller.location.open import OpenLocation
+from controller.repository.reencryption import Reencryption
+from controller.repository.running import started_before
 
 #: Between two looks at the Secret; a rotation is asked for by people.
 LOOK_SECONDS = 15.0
-_ENDED = ("Completed", "PartiallyFailed", "Failed", "Cancelled")
 log = structlog.get_logger("controller.rotation")
 
 
@@ -55,8 +58,9 @@ class KeyRotation:
     #: From taking a password to saying so in status a run needs a moment.
     settle = timedelta(minutes=1)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, reader: ManifestReader | None = None) -> None:
         self._context = context
+        self._reencryption = Reencryption(context, reader or ManifestReader())
 
     async def run(self) -> None:
         while True:
@@ -71,14 +75,17 @@ class KeyRotation:
     async def step(self) -> None:
         """As far as it goes now. Raises AraratError: what it could not even say."""
         ring = await self._context.master_key.ring()
-        if ring is None or (ring.next is None and ring.former is None):
+        if ring is None:
             return
         try:
             if ring.former is not None:
                 waiting = await self._retire(ring, former=ring.former)
-            else:
-                assert ring.next is not None
+            elif ring.next is not None:
                 waiting = await self._advance(ring, wanted=ring.next)
+            elif ring.reencrypt:
+                waiting = await self._reencrypt(ring)
+            else:
+                return
         except AraratError as exc:
             waiting = exc.message
         ring = await self._context.master_key.ring() if waiting else None
@@ -126,6 +133,14 @@ class KeyRotation:
         log.info("former master key retired", fingerprint=keys.fingerprint(former))
         return ""
 
+    async def _reencrypt(self, ring: KeyRing) -> str:
+        """Step 4; why not, if not."""
+        waiting = await self._reencryption.step(ring, settle=self.settle)
+        if not waiting:
+            await self._context.master_key.reencrypted(ring)
+            log.info("everything is encrypted anew", fingerprint=keys.fingerprint(ring.current))
+        return waiting
+
     async def _prepare_location(self, raw: KubeObject, *, old: bytes, new: bytes) -> str:
         """Make a location open with both keys; why not, if not."""
         name = raw["metadata"]["name"]
@@ -133,7 +148,7 @@ class KeyRotation:
             location = await self._context.locations.check(name)
         except AraratError as exc:
             return f"location {name} cannot be used: {exc.message}"
-        file = await _location_file(location.store)
+        file = await location_file(location.store)
         if not location.writable:
             if keys.fingerprint(new) in file.key_fingerprints:
                 return ""
@@ -180,7 +195,7 @@ class KeyRotation:
             await remove_key(rekey, directory)
         theirs = keys.fingerprint(former)
         info = await location.store.head(layout.LOCATION)
-        file = await _location_file(location.store)
+        file = await location_file(location.store)
         left = [one for one in file.former_manifest_keys if one.opened_by != theirs]
         changed = file.model_copy(
             update={
@@ -188,7 +203,7 @@ class KeyRotation:
                 "former_manifest_keys": left,
             }
         )
-        await _store_file(location, changed, etag=info.etag)
+        await store_location_file(location, changed, etag=info.etag)
 
     def _rekey(self, location: OpenLocation, *, old: bytes, new: bytes) -> Rekey:
         return Rekey(
@@ -207,40 +222,13 @@ class _Sealed:
     key: bytes
 
 
-def started_before(raws: list[KubeObject], moment: datetime) -> list[str]:
-    """Runs that have not ended and may hold passwords from before ``moment``."""
-    found = []
-    for raw in raws:
-        status = raw.get("status") or {}
-        if status.get("phase") in (None, "New", *_ENDED):
-            continue
-        began = status.get("startTime")
-        if began is None or datetime.fromisoformat(began) <= moment:
-            found.append(f"{raw.get('kind', 'run').lower()} {raw['metadata']['name']}")
-    return sorted(found)
-
-
-async def _location_file(store: BlobStore) -> layout.LocationFile:
-    return layout.LocationFile.decode(await store.get(layout.LOCATION))
-
-
 async def _name_both(location: OpenLocation, *, old: bytes, new: bytes) -> None:
     """location.json names both keys, and holds for the new one what proves older manifests."""
     info = await location.store.head(layout.LOCATION)
-    file = await _location_file(location.store)
+    file = await location_file(location.store)
     changed = with_key(file, old=old, new=new)
     if changed != file:
-        await _store_file(location, changed, etag=info.etag)
-
-
-async def _store_file(location: OpenLocation, file: layout.LocationFile, *, etag: str) -> None:
-    """The copy first: it is read only where location.json is lost."""
-    copy = layout.LocationKeysFile(former_manifest_keys=file.former_manifest_keys)
-    await location.store.put(layout.LOCATION_KEYS, copy.encode())
-    try:
-        await location.store.put(layout.LOCATION, file.encode(), if_match=etag)
-    except Conflict as exc:
-        raise Conflict(f"location {location.name} is being changed by somebody else") from exc
+        await store_location_file(location, changed, etag=info.etag)
 
 
 def with_key(file: layout.LocationFile, *, old: bytes, new: bytes) -> layout.LocationFile:

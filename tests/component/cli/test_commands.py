@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ararat import keys
+from ararat.api.names import KEY_REENCRYPT
 from ararat.cli import main
 from tests.component.cli.conftest import MERGE, Cluster
 
@@ -425,11 +426,27 @@ def test_key_rotate(cluster: Cluster, tmp_path: Path) -> None:
     assert waiting.returncode == 0
     assert f"key {new.fingerprint} opens everything now" in out
 
-    # Another cluster's new key, which is kept there.
+    # Another cluster's new key, which is kept there; and what is stored is encrypted anew.
     theirs = keys.new_master_key()
-    ok(cluster.ararat("key", "rotate", "--to", exported(tmp_path, theirs), "--no-wait"))
-    data = cluster.plane.api.get(key_secret(cluster))["data"]
-    assert base64.b64decode(data["next"]).decode() == theirs.hex()
+    shared = exported(tmp_path, theirs)
+    assert KEY_REENCRYPT not in cluster.plane.api.get(key_secret(cluster))["metadata"].get(
+        "annotations", {}
+    )
+    ok(cluster.ararat("key", "rotate", "--reencrypt", "--to", shared, "--no-wait"))
+    secret = cluster.plane.api.get(key_secret(cluster))
+    assert base64.b64decode(secret["data"]["next"]).decode() == theirs.hex()
+    assert KEY_REENCRYPT in secret["metadata"]["annotations"]
+    change_key_secret(cluster, key=theirs, next=None)
+    again = cluster.ararat("key", "rotate", "--reencrypt", "-o", str(tmp_path / "other.json"))
+    assert "under way already" in error(again, code=2)
+    waiting = cluster.start("key", "rotate")
+    assert waiting.stderr is not None
+    assert "encrypting everything anew" in waiting.stderr.readline()
+    done_at_last = {"metadata": {"annotations": {KEY_REENCRYPT: None}}}
+    cluster.plane.api.request("PATCH", key_secret(cluster), body=done_at_last, content_type=MERGE)
+    out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert f"key {keys.fingerprint(theirs)} opens everything now" in out
 
 
 def test_a_rotation_to_the_same_key_is_refused(cluster: Cluster, tmp_path: Path) -> None:

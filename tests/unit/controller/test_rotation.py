@@ -8,7 +8,8 @@ import pytest
 from ararat import keys
 from ararat.errors import WrongKey
 from ararat.layout import LocationFile
-from controller.repository.rotation import started_before, with_key
+from controller.repository.rotation import with_key
+from controller.repository.running import started_before
 
 OLD, NEW, NEWEST = (bytes([number]) * 32 for number in range(3))
 MOMENT = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
