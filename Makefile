@@ -73,6 +73,11 @@ component: venv toolchain ## Tests against a real API server, restic and Azurite
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/component
 	@$(BIN)/pytest tests/cluster
 
+.PHONY: versions
+versions: venv toolchain ## What an old cluster's objects become in a new one. The first time 10 minutes.
+	@$(BIN)/python -m tests.cluster.toolchain newer
+	@$(BIN)/pytest tests/versions
+
 .PHONY: torture
 torture: venv toolchain ## Backups and restores under random kills and outages. MINUTES=30 SEED=...
 	@$(BIN)/python -m tests.component.agent.torture --minutes $(or $(MINUTES),30) \

@@ -45,12 +45,19 @@ _DEFAULTS: Mapping[str, frozenset[Any]] = {
     "completionMode": frozenset({"NonIndexed"}),
     "internalTrafficPolicy": frozenset({"Cluster"}),
     "ipFamilyPolicy": frozenset({"SingleStack"}),
+    "manualSelector": frozenset({False}),
+    "maxSurge": frozenset({0}),
     "podManagementPolicy": frozenset({"OrderedReady"}),
     "podReplacementPolicy": frozenset({"TerminatingOrFailed"}),
     "preemptionPolicy": frozenset({"PreemptLowerPriority"}),
     "reinvocationPolicy": frozenset({"Never"}),
+    "requiresRepublish": frozenset({False}),
+    "seLinuxMount": frozenset({False}),
+    "storageCapacity": frozenset({False}),
     "suspend": frozenset({False}),
     "volumeMode": frozenset({"Filesystem"}),
+    "whenDeleted": frozenset({"Retain"}),
+    "whenScaled": frozenset({"Retain"}),
 }
 #: Where the empty text is a value like any other.
 _TEXTS = frozenset({"configmaps", "secrets"})

@@ -5,6 +5,7 @@ Decision: the real one. Alone it takes a few seconds, needs neither root nor nod
 random ports of 127.0.0.1; the ServiceAccount admission plugin is off there, because nothing would
 make the accounts it wants. A cluster gives it an address, an entry into its namespaces and the
 controllers.
+`programs` is another version's: only the API server is taken from there.
 Limits: one API server, one etcd member; `stop_apiserver` and `start_apiserver` keep data and port.
 """
 
@@ -47,8 +48,13 @@ class ControlPlane:
     """One API server with its etcd; with controllers and a scheduler if it is a cluster's."""
 
     def __init__(
-        self, directory: Path | None = None, *, placement: Placement | None = None
+        self,
+        directory: Path | None = None,
+        *,
+        placement: Placement | None = None,
+        programs: Path | None = None,
     ) -> None:
+        self._programs = programs or kubernetes.ensure()
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="ararat-apiserver-"))
         self.placement = placement or Placement()
@@ -201,7 +207,7 @@ class ControlPlane:
     def _apiserver_command(self) -> list[str]:
         keys = self.pki / "service-accounts"
         command = [
-            str(_program("kube-apiserver")),
+            str(self._programs / "kube-apiserver"),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             f"--bind-address={self.placement.address}",
             f"--advertise-address={self.placement.address}",
@@ -221,7 +227,7 @@ class ControlPlane:
             "--kubelet-preferred-address-types=InternalIP,Hostname",
             "--enable-aggregator-routing=true",
             f"--cert-dir={self.pki}",
-            *feature_gates(),
+            *feature_gates(self._programs),
         ]
         if not self.placement.cluster:
             # 127.0.0.1 cannot be advertised as an endpoint of the kubernetes Service.
@@ -259,17 +265,17 @@ class ControlPlane:
         ]
 
 
-def feature_gates() -> list[str]:
+def feature_gates(programs: Path | None = None) -> list[str]:
     """Generic ephemeral volumes are alpha in 1.20 and on by themselves from 1.23."""
-    if minor_version() < _EPHEMERAL_VOLUMES_WITHOUT_GATE:
+    if minor_version(programs) < _EPHEMERAL_VOLUMES_WITHOUT_GATE:
         return ["--feature-gates=GenericEphemeralVolume=true"]
     return []
 
 
 @functools.cache
-def minor_version() -> int:
+def minor_version(programs: Path | None = None) -> int:
     """The 20 of Kubernetes 1.20."""
-    printed = run([str(_program("kube-apiserver")), "--version"])
+    printed = run([str((programs or kubernetes.ensure()) / "kube-apiserver"), "--version"])
     match = re.search(r"v1\.(\d+)", printed)
     if match is None:
         raise ClusterError(f"kube-apiserver says a version that is not one: {printed.strip()}")

@@ -15,10 +15,10 @@ CRDS = Path(__file__).parents[2] / "charts/ararat/crds"
 
 
 @contextmanager
-def serving_our_kinds() -> Iterator[ControlPlane]:
-    """A control plane of its own, from the moment that every kind is served."""
+def serving_our_kinds(programs: Path | None = None) -> Iterator[ControlPlane]:
+    """A control plane of its own (``programs``: of that version), once every kind is served."""
     plurals = []
-    with ControlPlane() as running:
+    with ControlPlane(programs=programs) as running:
         for file in sorted(CRDS.glob("*.yaml")):
             crd = yaml.safe_load(file.read_text())
             plurals.append(crd["spec"]["names"]["plural"])

@@ -6,7 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.cluster.toolchain import azurite, kubectl, kubernetes, prometheus, restic, system
+from tests.cluster.toolchain import (
+    azurite,
+    kubectl,
+    kubernetes,
+    newer,
+    prometheus,
+    restic,
+    system,
+)
 from tests.cluster.toolchain.errors import ToolchainError
 
 
@@ -29,19 +37,21 @@ _ITEMS: dict[str, Callable[[], str]] = {
     "prometheus": lambda: str(prometheus.ensure().prometheus),
     "kubernetes": lambda: str(kubernetes.ensure()),
 }
+# Too long for everyone's way: only by name.
+_BY_NAME: dict[str, Callable[[], str]] = {"newer": lambda: str(newer.ensure())}
 
 
 def main(arguments: list[str]) -> int:
-    """Fetch the named items, all by default."""
+    """Fetch the named items; by default all but those that only few need."""
     parser = argparse.ArgumentParser(prog="tests.cluster.toolchain", description=__doc__)
-    names = ["all", *_ITEMS]
+    names = ["all", *_ITEMS, *_BY_NAME]
     parser.add_argument("items", nargs="*", metavar="ITEM", help=f"one of {', '.join(names)}")
     chosen = set(parser.parse_args(arguments).items) or {"all"}
     for name in sorted(chosen.difference(names)):
         parser.error(f"there is no item '{name}'; choose from {', '.join(names)}")
     try:
-        for name, ensure in _ITEMS.items():
-            if "all" in chosen or name in chosen:
+        for name, ensure in {**_ITEMS, **_BY_NAME}.items():
+            if name in chosen or ("all" in chosen and name in _ITEMS):
                 print(f"{name}: {ensure()}")
     except ToolchainError as error:
         print(f"error: {error}", file=sys.stderr)

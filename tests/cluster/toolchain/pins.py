@@ -22,6 +22,11 @@ KUBERNETES_PROGRAMS: Final = (
 KUBERNETES_SUITE: Final = "bookworm"
 KUBERNETES_GO: Final = "1.19"
 
+# An API server that objects of the other are restored into; built from its Go module.
+NEWER_VERSION: Final = "1.36.2"
+NEWER_RECIPE: Final = 1
+NEWER_GO_MINIMUM: Final = (1, 26)
+
 RESTIC_VERSION: Final = "0.19.1"
 RESTIC_RECIPE: Final = 1
 RESTIC_GO_MINIMUM: Final = (1, 25)

@@ -61,6 +61,22 @@ def test_noise_is_left_out() -> None:
     assert differences("persistentvolumeclaims", other, kept) == []
 
 
+def test_what_a_newer_server_fills_in_is_no_difference_and_no_update() -> None:
+    """Found in a cluster sixteen releases newer (``make versions``)."""
+    filled = {
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "manualSelector": False,
+        "updateStrategy": {"rollingUpdate": {"maxSurge": 0}},
+        "requiresRepublish": False,
+    }
+    assert differences("statefulsets.apps", deployment(**filled), deployment()) == []
+    assert update("statefulsets.apps", deployment(**filled), deployment()) is None
+    deleting = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}
+    assert differences("statefulsets.apps", deployment(**deleting), deployment()) == [
+        "spec.persistentVolumeClaimRetentionPolicy"
+    ]
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [({"replicas": 0}, {}), ({"paused": False}, {"paused": True}), ({"minReadySeconds": 0}, {})],
