@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from ararat import health
+from ararat import health, memory
 from ararat.api import PodVolumeBackup, PodVolumeRestore, Resource
 from ararat.api.names import NODE
 from ararat.api.nodejob import JobPhase
@@ -167,6 +167,7 @@ class Agent:
         for informer in self._informers:
             await informer.synced()
         self._recall()
+        memory.give_back()
         trouble = self._kubelet_trouble()
         if trouble is not None:
             _log.error("agent.kubelet_directory", problem=trouble)

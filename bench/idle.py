@@ -31,6 +31,13 @@ from tests.component.our_kinds import serving_our_kinds
 _PORT = 18080
 _STILL_SECONDS = 30.0
 _JOBS = 50
+#: As in Dockerfile.agent.
+_IMAGE = {
+    "PYTHONNODEBUGRANGES": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "8388608",
+}
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -62,7 +69,7 @@ async def ready() -> None:
             await asyncio.sleep(0.2)
 
 
-async def measure(pods: int, seconds: float) -> dict[str, Any]:
+async def measure(pods: int, seconds: float, python: str) -> dict[str, Any]:
     os.environ[VARIABLE] = str(toolchain.ensure())
     path = Path(tempfile.mkdtemp(prefix="bench-idle-"))
     load = os.getloadavg()[0]
@@ -80,6 +87,7 @@ async def measure(pods: int, seconds: float) -> dict[str, Any]:
             config = world.config
             environment = {
                 **os.environ,
+                **_IMAGE,
                 "KUBECONFIG": str(plane.kubeconfig),
                 "NODE_NAME": config.node,
                 "POD_NAME": config.pod_name,
@@ -92,7 +100,7 @@ async def measure(pods: int, seconds: float) -> dict[str, Any]:
                 "ARARAT_PORT": str(_PORT),
             }
             agent = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agent", env=environment,
+                python, "-m", "agent", env=environment,
                 stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             try:
@@ -124,9 +132,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pods", type=int, default=110)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="Interpreter for the agent: of an environment with requirements/agent.txt alone, "
+        "which is what its image has.",
+    )
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    result = asyncio.run(measure(arguments.pods, arguments.seconds))
+    result = asyncio.run(measure(arguments.pods, arguments.seconds, arguments.python))
     print(json.dumps(result, indent=1))
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)

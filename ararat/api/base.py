@@ -33,7 +33,12 @@ class Model(BaseModel):
     """A part of a custom resource."""
 
     model_config = ConfigDict(
-        alias_generator=_alias, populate_by_name=True, extra="ignore", frozen=True
+        alias_generator=_alias,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        # Most of the kinds are never met by most of the processes: an agent knows three of them.
+        defer_build=True,
     )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The short form of ``make torture``; tests/component/agent/torture.py says what must hold.
+"""Three minutes of ``make torture``; tests/component/agent/torture.py says what must hold.
+
+Most of it is waiting: 80 to 95 s of CPU time, API server and store included, were measured.
 
 The seed is fixed: a suite that must be green repeats what was seen green, and searching is what the
 long form is for. ARARAT_TORTURE_SEED and ARARAT_TORTURE_SECONDS choose others.
@@ -19,7 +21,7 @@ from tests.component.blob.conftest import azurite
 __all__ = ["azurite"]
 
 _SEED = 101
-_SECONDS = 40.0
+_SECONDS = 180.0
 
 
 @pytest.mark.timeout(900)
