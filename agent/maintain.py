@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -61,7 +62,7 @@ async def main(config: AgentConfig, environment: Mapping[str, str]) -> int:
     try:
         task = read_task(environment)
         async with connect() as api:
-            result = await maintain(config, api, task)
+            result = await within(task.window_seconds, maintain(config, api, task))
     except asyncio.CancelledError:
         result = MaintenanceResult(good=False, reason="Ended", message="it was told to end")
     except AraratError as exc:
@@ -69,6 +70,22 @@ async def main(config: AgentConfig, environment: Mapping[str, str]) -> int:
     log.info("maintenance ended", good=result.good, reason=result.reason, message=result.message)
     path.write_text(result.encode())
     return 0 if result.good else 1
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, MaintenanceResult]) -> MaintenanceResult:
+    """What came of it, or that its window was over: restic is ended and lets go of its lock."""
+    try:
+        async with asyncio.timeout(seconds or None) as window:
+            return await work
+    except TimeoutError:
+        if not window.expired():
+            raise
+        return MaintenanceResult(
+            good=False,
+            reason="WindowOver",
+            message=f"it was not done within its window of {seconds:,.0f} s, and goes on next "
+            "time: maintenance.window in the chart's values",
+        )
 
 
 async def maintain(config: AgentConfig, api: KubeApi, task: MaintenanceTask) -> MaintenanceResult:
@@ -144,8 +161,8 @@ async def _prune(restic: Restic, task: MaintenanceTask, promised: frozenset[str]
             "nothing was pruned; see docs/maintenance.md",
             reason="SnapshotsMissing",
         )
-    await restic.prune(PruneRequest(max_repack_size=task.max_repack_size))
-    return f"pruned, {len(found)} snapshots stay"
+    peak = await restic.prune(PruneRequest(max_repack_size=task.max_repack_size))
+    return f"pruned, {len(found)} snapshots stay{_memory(peak)}"
 
 
 async def _check(restic: Restic, task: MaintenanceTask) -> str:
@@ -157,7 +174,13 @@ async def _check(restic: Restic, task: MaintenanceTask) -> str:
             f"restic check found {max(result.errors, len(result.broken_packs))} errors: {said}",
             reason="CheckFailed",
         )
-    return f"checked, data part {part} read" if part else "checked"
+    text = f"checked, data part {part} read" if part else "checked"
+    return text + _memory(result.peak_rss)
+
+
+def _memory(peak: int) -> str:
+    """How far it is from the limit."""
+    return f", restic had {size(peak)} of memory" if peak else ""
 
 
 async def _remove_dead_locks(store: BlobStore, directory: str, ended: list[str]) -> None:

@@ -41,6 +41,8 @@ class MaintenanceTask(Model):
     at_once: bool = False
     #: Keep some room on a file system for the day when it is full.
     keep_reserve: bool = False
+    #: It ends itself after this long; 0: it may take all the time there is.
+    window_seconds: int = 0
     #: Pods whose containers have ended: their locks are dead.
     ended_pods: list[str] = []
 

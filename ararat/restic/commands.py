@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -145,10 +146,11 @@ class Restic:
         self._needs_maintenance("forget")
         await self._runner.run(arguments.forget(snapshot_ids), what="forgetting snapshots")
 
-    async def prune(self, request: PruneRequest | None = None) -> None:
-        """Remove data that no snapshot needs."""
+    async def prune(self, request: PruneRequest | None = None) -> int:
+        """Remove data that no snapshot needs. Returns the most memory it had, in bytes."""
         self._needs_maintenance("prune")
-        await self._runner.run(arguments.prune(request or PruneRequest()), what="pruning")
+        asked = arguments.prune(request or PruneRequest())
+        return (await self._runner.run(asked, what="pruning")).end.peak_rss
 
     async def check(self, *, read_data_subset: str | None = None) -> CheckResult:
         """Findings are a result; not being able to look is an error."""
@@ -179,7 +181,7 @@ class Restic:
         result = messages.check_result(summary, errors)
         if outcome.end.code != 0 and result.ok:
             raise self._runner.failure(outcome, "checking")
-        return result
+        return replace(result, peak_rss=outcome.end.peak_rss)
 
     async def find(self, request: FindRequest) -> list[Found]:
         """Files by name or pattern, in one, some or all snapshots."""

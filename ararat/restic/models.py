@@ -329,6 +329,7 @@ class CheckResult:
     broken_packs: tuple[str, ...] = ()
     suggest_repair_index: bool = False
     suggest_prune: bool = False
+    peak_rss: int = 0
 
     @property
     def ok(self) -> bool:

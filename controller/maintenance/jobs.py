@@ -24,7 +24,7 @@ from ararat.api.names import (
 from ararat.errors import InvalidSpec
 from ararat.maintenance import TASK, MaintenanceResult, MaintenanceTask
 
-#: Added to the window for pulling the image and finding a node.
+#: Added to the window for pulling the image, finding a node, and an orderly end.
 _START_SECONDS = 900
 
 
@@ -47,7 +47,6 @@ def build_job(
     *,
     name: str,
     namespace: str,
-    window_seconds: int,
 ) -> dict[str, Any]:
     labels = {COMPONENT: COMPONENT_MAINTENANCE, REPOSITORY_UID: repository.uid}
     pod = copy.deepcopy(dict(template))
@@ -72,7 +71,7 @@ def build_job(
         },
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": window_seconds + _START_SECONDS,
+            "activeDeadlineSeconds": task.window_seconds + _START_SECONDS,
             "template": pod,
         },
     }

@@ -316,6 +316,9 @@ class _Look:
             data_subset=run.data_subset,
             max_repack_size=run.max_repack_size,
             at_once=run.at_once,
+            window_seconds=int(
+                (self.plan.window if copying is None else _COPY_WINDOW).total_seconds()
+            ),
             keep_reserve=self.location.resource.spec.filesystem is not None,
         )
         body = build_job(
@@ -324,9 +327,6 @@ class _Look:
             task,
             name=name,
             namespace=context.namespace,
-            window_seconds=int(
-                (self.plan.window if copying is None else _COPY_WINDOW).total_seconds()
-            ),
         )
         running = MaintenanceRun(action=run.action, job=name, start_time=now)
         self.state = self.state.model_copy(

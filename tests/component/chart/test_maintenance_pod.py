@@ -44,9 +44,7 @@ def job(objects: list[dict[str, Any]], tmp_path: Any) -> dict[str, Any]:
     path.write_text(one(objects, "ConfigMap", "-maintenance")["data"]["pod.json"])
     template = read_template(path)
     assert template is not None
-    return build_job(
-        template, REPOSITORY, TASK, name="prune", namespace="ararat", window_seconds=3600
-    )
+    return build_job(template, REPOSITORY, TASK, name="prune", namespace="ararat")
 
 
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES)

@@ -79,8 +79,18 @@ class Copies:
                         await self._bury(raw)
                     else:
                         await self._serve(str(raw["metadata"]["name"]))
+            await self._acknowledge()
             await self._collect_garbage()
             await asyncio.sleep(0.1)
+
+    async def _acknowledge(self) -> None:
+        """What the agent of a node does with a job that is cancelled."""
+        api, namespace = self.world.api, self.world.namespace
+        for raw in [raw async for raw in api.list(FILLS, namespace=namespace)]:
+            job = PodVolumeRestore.parse(raw)
+            if job.spec.cancel and job.spec.node == self.node and not job.status.phase.terminal:
+                with contextlib.suppress(AraratError):  # gone, or written by somebody else
+                    await patch_status(api, FILLS, raw, {"phase": "Cancelled"})
 
     async def _collect_garbage(self) -> None:
         """What a Restore that is gone owned."""
