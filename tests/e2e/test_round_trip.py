@@ -48,7 +48,7 @@ def test_nothing_is_missing_after_the_namespace_was_deleted(
     waited = {claim: round(seconds, 2) for claim, seconds in seconds_to_start(app).items()}
     print("seconds from the gate's last word to the application's first line:", waited)
     # What a user would notice; how much of it is the machine's, the printed numbers tell.
-    assert all(0 < seconds < 60 for seconds in waited.values()), waited
+    assert all(seconds < 60 for seconds in waited.values()), waited
     assert_completed(tools, "backup", backup)
     assert_completed(tools, "restore", restore)
 
