@@ -205,8 +205,10 @@ class _Location:
                 return self._wants(folder, following, copied)
             async with self.context.repositories.hold(self.location, folder):
                 await switch(store, folder, following)
+            now_used = following.successor.directory
         if following.switched_at is None:
             following = await self._marked(folder, following, switched_at=self.context.now())
+        if now_used == following.successor.directory and following.released_at is None:
             await self._seen(folder)
         return await self._leave(folder, following)
 

@@ -224,6 +224,8 @@ async def test_killed_after_every_write(world: World) -> None:
     assert "formerManifestKeys" not in world.location_file()
     currents = scene.currents()
     assert len(currents) == 2
+    shown = {repository.status.directory for repository in await world.repositories()}
+    assert shown == {current.directory for current in currents}
     for current in currents:
         assert current.made_under == keys.fingerprint(scene.master)
         folder = current.directory.rpartition("/")[0]
