@@ -9,10 +9,15 @@ BIN := $(VENV)/bin
 PACKAGES := ararat agent controller tests tools
 # Component tests wait more than they compute: each worker has an API server of its own.
 WORKERS ?= 3
+# So do those on a cluster, where there are processors for two. What KUBECONFIG names is one.
+CLUSTERS ?= $(if $(KUBECONFIG),0,2)
+CACHE := $(or $(ARARAT_CACHE),$(HOME)/.cache/ararat)
 STAMP := $(VENV)/.installed
 
 # Demo and cluster drive real nodes: root is needed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Hundreds of short programs are started: none of them should compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 
@@ -23,7 +28,7 @@ help: ## This list.
 $(STAMP): pyproject.toml requirements/dev.txt
 	@echo "== Python environment in $(VENV) (about 30 s the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -47,14 +52,14 @@ cluster-down: venv ## Stop it; nothing is left behind.
 	@$(BIN)/python -m tests.cluster down
 
 .PHONY: test
-test: lint unit toolchain ## Everything: format, lint, types, contract, unit, component, e2e.
-	@$(BIN)/python -m tools.beside component e2e
+test: venv toolchain ## Everything: lint, unit, component, harness and e2e, beside each other.
+	@$(BIN)/python -m tools.beside lint unit component harness e2e
 
 .PHONY: lint
 lint: venv ## Format, lint, types, import contract, CRDs against models.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --cache-dir $(CACHE)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell .
 	@$(BIN)/python -m tools.crds --check
@@ -66,11 +71,14 @@ format: venv ## Put every file into the one format.
 
 .PHONY: unit
 unit: venv ## Tests without I/O: seconds, nothing but Python needed.
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n auto tests/unit
 
 .PHONY: component
 component: venv toolchain ## Tests against a real API server, restic and Azurite.
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/component
+
+.PHONY: harness
+harness: venv toolchain ## Tests of the test cluster itself.
 	@$(BIN)/pytest tests/cluster
 
 .PHONY: versions
@@ -88,9 +96,23 @@ month: venv toolchain ## A month of nightly backups, prunes, deletions and a key
 	@ARARAT_NIGHTS=$(or $(NIGHTS),31) ARARAT_SEED=$(or $(SEED),1) \
 	  $(BIN)/pytest tests/component/controller/life/test_month.py
 
+.PHONY: month-e2e
+month-e2e: venv toolchain ## The same on a real two-node cluster, with agents, gates and Jobs as pods. NIGHTS=31
+	@ARARAT_E2E_NIGHTS=$(or $(NIGHTS),31) $(BIN)/pytest tests/e2e/test_a_month.py
+
+.PHONY: dashboard
+dashboard: venv toolchain ## The chart's dashboard, drawn in Chromium from a real Prometheus. PICTURE=dashboard.png
+	@ARARAT_DASHBOARD=$(abspath $(or $(PICTURE),dashboard.png)) \
+	  $(BIN)/pytest -s tests/component/controller/life/test_dashboard.py
+
+.PHONY: hook-kills
+hook-kills: venv toolchain ## Controllers killed until KILLS=200 have met a frozen pod. SEED=... About 12 minutes.
+	@$(BIN)/python -m tests.component.controller.backup.hook_kills --kills $(or $(KILLS),200) \
+	  $(if $(SEED),--seed $(SEED))
+
 .PHONY: e2e
 e2e: venv toolchain ## Tests on a real two-node cluster, or on the one KUBECONFIG names.
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest -n $(CLUSTERS) --dist loadfile --no-loadscope-reorder tests/e2e
 
 .PHONY: bench-engine
 bench-engine: venv toolchain ## Our engine beside bare restic, at a tenth of the full size (about 10 minutes).

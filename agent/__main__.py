@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from ararat import log
+from ararat import daemon, log
 from ararat.errors import AraratError
 from ararat.kube import connect
 
@@ -19,6 +19,7 @@ from .config import AgentConfig, from_environment
 
 
 async def _main(config: AgentConfig) -> None:
+    await daemon.need_restic()
     async with connect() as api:
         agent = Agent(config, api)
         loop = asyncio.get_running_loop()
@@ -28,6 +29,7 @@ async def _main(config: AgentConfig) -> None:
 
 
 def main() -> int:
+    daemon.prepare()
     try:
         config = from_environment(os.environ)
     except AraratError as error:

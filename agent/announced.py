@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ararat.blob.forwarding import ForwardingStore
-from ararat.blob.store import BlobInfo, BlobStore
+from ararat.blob.store import BlobInfo, BlobStore, OpenBlob
 
 _SNAPSHOTS = "/snapshots/"
 
@@ -27,6 +27,9 @@ class AnnouncedSnapshots(ForwardingStore):
     def __init__(self, inner: BlobStore, before: Callable[[], Awaitable[None]]) -> None:
         super().__init__(inner)
         self._before = before
+
+    async def open(self, name: str) -> OpenBlob | None:
+        return await self.inner.open(name)
 
     async def put(self, name: str, data: bytes, **options: Any) -> BlobInfo:
         await self._announce(name)

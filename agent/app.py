@@ -1,8 +1,9 @@
 """Puts the agent together and takes it apart again.
 
-Order of start: API, watches, health; then jobs and gates. Order of end, on SIGTERM: nothing new
-starts, running jobs are handed back (their restic is asked to end, which removes its lock), then
-watches, stores and the connection to the API. All of it within the pod's grace period.
+Order of start: API, watches, health; then jobs and gates, once no other agent runs on the node.
+Order of end, on SIGTERM: nothing new starts, running jobs are handed back (their restic is asked to
+end, which removes its lock), then watches, stores and the connection to the API. All of it within
+the pod's grace period.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ararat import health, memory
 from ararat.api import PodVolumeBackup, PodVolumeRestore, Resource
 from ararat.api.names import NODE
 from ararat.api.nodejob import JobPhase
-from ararat.errors import AraratError, Retryable
+from ararat.errors import AraratError
 from ararat.kube.api import KubeApi
 from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer
@@ -38,10 +39,13 @@ from .gatekeeper import Gatekeeper
 from .leaders import Leaders
 from .locations import Locations
 from .metrics import AgentMetrics
+from .node_lock import NodeLock
 from .progress import ProgressMeter
 from .scheduler import Scheduler, kind_of
 
 _log = structlog.get_logger(__name__)
+
+_REST_SECONDS = 30.0
 
 
 class Agent:
@@ -58,7 +62,6 @@ class Agent:
         self.config = config
         self._api = api
         self._stopping = asyncio.Event()
-        self._restic_trouble: str | None = None
         self._metrics = AgentMetrics(registry)
         self._locations = Locations(api, namespace=config.namespace, node=config.node)
         self._backups = self._job_informer(PodVolumeBackup)
@@ -69,6 +72,7 @@ class Agent:
         self.book = JobBook(backups=self._backups, restores=self._restores, pods=self._pods)
         self._leaders = Leaders(api, self.book, namespace=config.namespace, changed=self._changed)
         self.gatekeeper = Gatekeeper(config, self.book, self._metrics, meter=self._meter)
+        self._node_lock = NodeLock(config)
         self.scheduler = Scheduler(
             AgentContext(
                 config=config,
@@ -76,6 +80,7 @@ class Agent:
                 locations=self._locations,
                 open_repository=engine,
                 restic_ended=self._metrics.restic_ended,
+                node_lock=lambda: self._node_lock.identity,
             ),
             self.book,
             leaders=self._leaders,
@@ -83,7 +88,12 @@ class Agent:
             events=JobEvents(EventRecorder(api, component="ararat-agent", instance=config.node)),
             settled=self.gatekeeper.poke,
         )
-        self._cache = CacheKeeper(config, self._metrics, oldest_start=self.scheduler.oldest_start)
+        self._cache = CacheKeeper(
+            config,
+            self._metrics,
+            oldest_start=self.scheduler.oldest_start,
+            ended=lambda: self.scheduler.ended,
+        )
         for informer in self._informers:
             informer.on_change(lambda *_: self._changed())
 
@@ -117,6 +127,8 @@ class Agent:
         finally:
             await self._locations.close()
             shutil.rmtree(self.config.session_dir, ignore_errors=True)
+            # Last: whoever has it next takes this agent for ended.
+            self._node_lock.release()
         _log.info("agent.stopped")
 
     async def _introduce(self) -> None:
@@ -133,11 +145,8 @@ class Agent:
             binary = await find_restic()
             self._metrics.restic.info({"version": binary.version_text})
             found = binary.version_text
-        except Retryable as error:
-            found = error.message  # each job asks again
         except AraratError as error:
-            self._restic_trouble = found = error.message
-            _log.error("agent.no_restic", problem=error.message)
+            found = error.message  # each job asks again
         _log.info(
             "agent.started",
             node=self.config.node,
@@ -151,11 +160,9 @@ class Agent:
         """None, or why this agent should get no work."""
         if self._stopping.is_set():
             return "shutting down"
-        if self._restic_trouble is not None:
-            return self._restic_trouble
         if not self.book.synced:
             return "the API server has not been read yet"
-        return self._kubelet_trouble() or self.scheduler.trouble
+        return self._kubelet_trouble() or self._node_lock.trouble or self.scheduler.trouble
 
     def alive(self) -> str | None:
         silent = [i.silence() for i in self._informers if i.has_synced]
@@ -171,11 +178,22 @@ class Agent:
         trouble = self._kubelet_trouble()
         if trouble is not None:
             _log.error("agent.kubelet_directory", problem=trouble)
+        await self._node_lock.acquire()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.scheduler.run())
             group.create_task(self.gatekeeper.run())
             group.create_task(self._leaders.run())
             group.create_task(self._cache.run())
+            group.create_task(self._rest())
+
+    async def _rest(self) -> None:
+        """After work, what it had of memory goes back to the node."""
+        done = self.scheduler.ended
+        while True:
+            await asyncio.sleep(_REST_SECONDS)
+            if self.scheduler.ended != done and self.scheduler.oldest_start() is None:
+                done = self.scheduler.ended
+                memory.give_back()
 
     def _recall(self) -> None:
         """When jobs last completed here: an agent that was just replaced has not forgotten it."""

@@ -5,7 +5,8 @@ the repository opened, the parent chosen, restic run inside the open descriptor;
 still be what it was. Only after that is a status made that says Completed.
 A run after the first looks for the snapshot that an earlier one finished before its agent died. It
 is taken as it is: a hook may have let the application go since, and nothing is read twice. What
-that run could not read was written down before the snapshot was stored (agent/announced.py).
+that run could not read was written down before the snapshot was stored (agent/announced.py); what
+vanished is only looked for afterwards (agent/vanished.py), and not told of an adopted snapshot.
 Limits: files that change while they are read are stored as they were met; hooks are for that.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -35,7 +36,7 @@ from ararat.restic.models import (
 from ararat.restic.parent import choose_parent, find_finished, job_tag
 from ararat.restic.tuning import last_run
 
-from . import ignorefile, sockets
+from . import ignorefile, sockets, vanished
 from .context import AgentContext, Engine, Run
 from .job_volume import job_volume_opened
 from .mounted import OpenVolume, confirmed, limited
@@ -65,13 +66,27 @@ async def back_up(
             context, job, access=Access.APPEND_ONLY, before_snapshot=_notes(job, run)
         ) as restic:
             run.stored = lambda: _has_stored(restic)
-            looking = asyncio.create_task(sockets.find(volume.fd))
+            inventory = vanished.Inventory(
+                context.config.session_dir, exclude_caches=job.spec.exclude_caches
+            )
+            looking = asyncio.create_task(sockets.find(volume.fd, on_directory=inventory.add))
             try:
                 result = await _run_restic(restic, job, volume, run, left_out)
                 found = await looking
+                if result.snapshot_id is not None and not run.adopted:
+                    gone = await vanished.find(
+                        inventory,
+                        restic,
+                        volume=volume.fd,
+                        snapshot_id=result.snapshot_id,
+                        excluded=(*job.spec.excludes, *left_out.patterns),
+                        known=result.unreadable,
+                    )
+                    result = with_vanished(result, gone)
             finally:
                 looking.cancel()
                 await asyncio.wait([looking])
+                inventory.close()
         await confirmed(volume)
     run.bytes_read = result.bytes_processed
     return {
@@ -124,6 +139,7 @@ async def _run_restic(
     snapshots = await restic.snapshots(host=job.spec.host)
     finished_before = find_finished(snapshots, host=job.spec.host, job=job.uid)
     if run.again and finished_before is not None:
+        run.adopted = True
         _log.info("backup.adopted", snapshot=finished_before.id)
         return adopted(finished_before, job.status)
     parent, why = choose_parent(snapshots, job.spec.host)
@@ -150,6 +166,18 @@ async def _run_restic(
         last=last_run(snapshots, host=job.spec.host),
     )
     return await restic.backup(request, on_progress=report)
+
+
+def with_vanished(result: BackupResult, gone: tuple[PathError, ...]) -> BackupResult:
+    """Pure: the result with what went away before restic came to it."""
+    if not gone:
+        return result
+    return replace(
+        result,
+        incomplete=True,
+        unreadable=(*result.unreadable, *gone),
+        unreadable_count=result.unreadable_count + len(gone),
+    )
 
 
 def adopted(snapshot: Snapshot, status: PodVolumeBackupStatus) -> BackupResult:

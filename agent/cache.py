@@ -2,10 +2,11 @@
 
 Problem: restic keeps the indexes of each repository in a cache, which makes the next backup start
 at once; on a node that met hundreds of repositories they fill the disk and get the node evicted.
-Decision: every few minutes, and after a disk ran low, whole caches are removed, least recently used
-first, until their sum is below the limit. restic touches a cache when it opens it, so one that was
-touched since the oldest running job began may be in use and stays.
-Limits: sizes are measured now and then, so the limit may be exceeded by what one job adds.
+Decision: soon after a job has ended, while the disk is short, and every few minutes, whole caches
+are removed, least recently used first, until their sum is below the limit; all of them where the
+disk has no room for caches. restic touches a cache when it opens it, so one that was touched since
+the oldest running job began may be in use and stays.
+Limits: sizes are measured after the fact, so the limit may be exceeded by what running jobs add.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .metrics import AgentMetrics
 _log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 300.0
+#: Between two looks at whether there is a reason to measure before that.
+_LOOK_SECONDS = 3.0
 #: restic names a repository's cache after its id.
 _ID_LENGTH = 64
 _DOOMED = ".evicted"
@@ -78,18 +81,27 @@ class CacheKeeper:
         metrics: AgentMetrics,
         *,
         oldest_start: Callable[[], float | None],
+        ended: Callable[[], int],
     ) -> None:
+        """``oldest_start``: of the jobs that run; ``ended``: how many have."""
         self._config = config
         self._metrics = metrics
         self._oldest_start = oldest_start
+        self._ended = ended
 
     async def run(self) -> None:
         while True:
+            ended = self._ended()
             try:
                 await self.tidy()
             except OSError as error:
                 _log.warning("cache.unreadable", cause=str(error))
-            await asyncio.sleep(_PAUSE_SECONDS)
+            due = time.monotonic() + _PAUSE_SECONDS
+            await asyncio.sleep(_LOOK_SECONDS)
+            while self._ended() == ended and time.monotonic() < due:
+                if usable_cache(self._config) is None:
+                    break  # jobs may be waiting for the room that caches take
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def tidy(self) -> list[str]:
         """One look; the names of what was removed."""
@@ -101,10 +113,11 @@ class CacheKeeper:
         limit = self._config.cache_limit_bytes
         if usable_cache(self._config) is None:
             limit = 0
-        removed = evictions(caches, limit=limit, in_use_since=in_use_since)
-        for cache in removed:
-            _log.info("cache.evicted", repository=cache.name, bytes=cache.size)
-            await asyncio.to_thread(_remove, self._config.cache_dir / cache.name)
+        removed = []
+        for cache in evictions(caches, limit=limit, in_use_since=in_use_since):
+            if await asyncio.to_thread(_remove, self._config.cache_dir, cache):
+                _log.info("cache.evicted", repository=cache.name, bytes=cache.size)
+                removed.append(cache)
         kept = sum(cache.size for cache in caches) - sum(cache.size for cache in removed)
         self._metrics.cache.set(kept)
         return [cache.name for cache in removed]
@@ -141,8 +154,12 @@ def _finish_removals(directory: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    """Renamed first, so that a restic that starts now never meets half a cache."""
-    doomed = path.with_name(f"{path.name}{_DOOMED}")
+def _remove(directory: Path, cache: RepositoryCache) -> bool:
+    """False: a restic has opened it since it was measured, and it stays."""
+    path, doomed = directory / cache.name, directory / f"{cache.name}{_DOOMED}"
+    if path.stat().st_mtime != cache.used_at:
+        return False
+    # Renamed first, so that a restic that starts now never meets half a cache.
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+    return True

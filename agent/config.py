@@ -57,12 +57,16 @@ class AgentConfig:
     not taken to be whole."""
     progress_seconds: float = 2.0
     """Between two progress writes of a job; chosen by cluster size, since the API server pays."""
+    stalled_seconds: float = 40.0
+    """A running job that did not move for so long says so."""
     minimum_free_bytes: int = 256 * 1024 * 1024
     """Below this much room in the cache's file system no new job starts."""
     cache_limit_bytes: int = 2 * 1024 * 1024 * 1024
     """restic caches beyond this size are evicted, oldest first."""
     bandwidth_bytes: int = 0
     """Per second, to and from stores, of all jobs of this node together; 0 is no limit."""
+    outage_seconds: float = 120.0
+    """How long a store may be away under a running job before the job ends."""
     niceness: int = 0
     """Of restic, added to the agent's own."""
     io_priority: str | None = None
@@ -114,6 +118,8 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         cache_limit_bytes=reader.number("ARARAT_CACHE_LIMIT_MIB", default=2048, low=0, high=1 << 30)
         << 20,
         bandwidth_bytes=reader.limit("ARARAT_BANDWIDTH_KIB", low=_LEAST_BANDWIDTH_KIB) << 10,
+        # restic itself gives up after 15 minutes, and a lock is dead after 45.
+        outage_seconds=reader.number("ARARAT_OUTAGE_SECONDS", default=120, low=10, high=600),
         niceness=reader.number("ARARAT_NICENESS", default=0, low=0, high=19),
         io_priority={"normal": None, "low": "low", "idle": "idle"}[
             reader.choice("ARARAT_IO_PRIORITY", default="normal", choices=("normal", "low", "idle"))

@@ -52,7 +52,7 @@ class Engine(Protocol):
     ) -> RestoreResult: ...
 
     def ls(
-        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+        self, snapshot_id: str, *, path: str | Sequence[str] | None = None, recursive: bool = True
     ) -> AsyncIterator[Node]: ...
 
     async def compare(
@@ -93,6 +93,8 @@ class AgentContext:
     """Told how the processes of each session ended."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    node_lock: Callable[[], str] = lambda: ""
+    """What proves that agents before this one have ended (agent/node_lock.py)."""
     known: KnownSnapshots = field(default_factory=KnownSnapshots)
     swept: set[str] = field(default_factory=set)
     """Repositories in which locks of earlier containers of this pod were looked for."""
@@ -104,6 +106,7 @@ class AgentContext:
             pod_uid=self.config.pod_uid,
             container_start=self.started.isoformat(),
             job=job,
+            node_lock=self.node_lock(),
         )
 
     def restic_settings(self) -> Settings:
@@ -112,6 +115,7 @@ class AgentContext:
             grace=max(5.0, self.config.shutdown_seconds - 8.0),
             concurrency=self.config.concurrency,
             bandwidth=self.config.bandwidth_bytes,
+            outage_patience=self.config.outage_seconds,
             niceness=self.config.niceness,
             io_priority=self.config.io_priority,
         )
@@ -130,6 +134,8 @@ class Run:
     """Whether new data was stored for good: a further run has less to do."""
     again: bool = False
     """The job ran before, here or elsewhere."""
+    adopted: bool = False
+    """The snapshot is one that an earlier run had finished."""
     unreadable: int = 0
     """Files that could not be read so far."""
     bytes_read: int = 0

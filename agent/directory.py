@@ -23,10 +23,25 @@ def open_beneath(root: Path, *components: str) -> int:
     Raises FileNotFoundError where one is missing, NotADirectoryError or OSError (ELOOP) where one
     is a link or no directory, ValueError for a component that is not a plain name.
     """
+    _check(components)
+    return _descend(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), components)
+
+
+def open_beneath_descriptor(directory: int, *components: str) -> int:
+    """The same below an open directory, which stays the caller's."""
+    _check(components)
+    # Not a duplicate, which would share the place in the listing with whoever lists it now.
+    return _descend(os.open(".", _FLAGS, dir_fd=directory), components)
+
+
+def _check(components: tuple[str, ...]) -> None:
     for component in components:
         if component in ("", ".", "..") or "/" in component or "\0" in component:
             raise ValueError(f"not a plain file name: {component!r}")
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _descend(fd: int, components: tuple[str, ...]) -> int:
+    """Closes ``fd`` on the way."""
     for component in components:
         try:
             below = os.open(component, _FLAGS, dir_fd=fd)

@@ -24,11 +24,12 @@ from ararat.errors import InvalidSpec, NotFound
 from ararat.restic.models import Access, Confinement, LastRun, RestoreRequest, RestoreResult
 
 from .context import AgentContext, Run
+from .flush import flushed
 from .include import pattern
 from .job_volume import job_volume_opened
 from .mounted import confirmed, limited
 from .repository import repository_opened
-from .restore_job import flush, free_bytes, reporter
+from .restore_job import free_bytes, reporter
 from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
 
@@ -83,8 +84,7 @@ async def restore_in_place(
             unlike = refused or differences(spec.root, found)
             remark = check_root(unlike, fstype=volume.mount.fstype)
             remarks += [remark] if remark else []
-        run.meter.touch()
-        await limited(flush, volume.fd)
+        await flushed(volume, run, written=result.bytes_total)
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
     return finished_status(result, remarks)

@@ -129,7 +129,7 @@ class Remembering:
         return await self._engine.compare(request, on_line=on_line)
 
     def ls(
-        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+        self, snapshot_id: str, *, path: str | Sequence[str] | None = None, recursive: bool = True
     ) -> AsyncIterator[Node]:
         return self._engine.ls(snapshot_id, path=path, recursive=recursive)
 

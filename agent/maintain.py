@@ -41,6 +41,13 @@ from .reencrypt import promised_of, reencrypt
 #: Parts in which the data is read, one a day.
 PARTS = 30
 _TERMINATION_LOG = "/dev/termination-log"
+_SETTING = "maintenance.window in the chart's values"
+_OVER = {
+    MaintenanceAction.PRUNE: f"it goes on next time ({_SETTING})",
+    MaintenanceAction.CHECK: f"it begins anew next time ({_SETTING})",
+    # Its window is no setting: a copy is in nobody's way.
+    MaintenanceAction.REENCRYPT: "what was copied stays, and the next job goes on",
+}
 log = structlog.get_logger("maintain")
 
 
@@ -62,7 +69,7 @@ async def main(config: AgentConfig, environment: Mapping[str, str]) -> int:
     try:
         task = read_task(environment)
         async with connect() as api:
-            result = await within(task.window_seconds, maintain(config, api, task))
+            result = await within(task, maintain(config, api, task))
     except asyncio.CancelledError:
         result = MaintenanceResult(good=False, reason="Ended", message="it was told to end")
     except AraratError as exc:
@@ -72,10 +79,12 @@ async def main(config: AgentConfig, environment: Mapping[str, str]) -> int:
     return 0 if result.good else 1
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, MaintenanceResult]) -> MaintenanceResult:
+async def within(
+    task: MaintenanceTask, work: Coroutine[Any, Any, MaintenanceResult]
+) -> MaintenanceResult:
     """What came of it, or that its window was over: restic is ended and lets go of its lock."""
     try:
-        async with asyncio.timeout(seconds or None) as window:
+        async with asyncio.timeout(task.window_seconds or None) as window:
             return await work
     except TimeoutError:
         if not window.expired():
@@ -83,8 +92,8 @@ async def within(seconds: float, work: Coroutine[Any, Any, MaintenanceResult]) -
         return MaintenanceResult(
             good=False,
             reason="WindowOver",
-            message=f"it was not done within its window of {seconds:,.0f} s, and goes on next "
-            "time: maintenance.window in the chart's values",
+            message=f"it was not done within {task.window_seconds / 3600:,.3g} h: "
+            f"{_OVER[task.action]}",
         )
 
 

@@ -3,7 +3,7 @@
 Order: the volume is found and proven, and must be empty; ``wrote`` goes into the status *before*
 the first byte goes into the volume, so that a later attempt (or a later job of the same restore,
 whose ``takesOver`` names this one) knows whose data it finds and replaces it; restic writes through
-the open descriptor; everything is flushed to the disk and looked at again (agent/verify.py); the
+the open descriptor; everything goes to the disk and is looked at again (agent/verify.py); the
 root directory gets its own metadata; the mount must still be what it was. Only then does the status
 say Completed, and only a status that says so opens the gate (agent/gatekeeper.py).
 A volume that is not empty, and was not filled by this very job, is not touched unless the job says
@@ -14,7 +14,6 @@ Limits: what restic's result means is decided in agent/restore_result.py.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -23,7 +22,7 @@ import structlog
 
 from ararat.api import PodVolumeRestore
 from ararat.api.nodejob import ExistingData, RestoreMode
-from ararat.errors import AraratError, InvalidSpec, OutOfSpace
+from ararat.errors import InvalidSpec, OutOfSpace
 from ararat.human import size
 from ararat.restic.models import Access, LastRun, RestoreProgress, RestoreRequest, RestoreResult
 
@@ -31,6 +30,7 @@ from .config import AgentConfig
 from .context import AgentContext, Engine, Run
 from .directory import is_empty
 from .droppings import DROPPINGS
+from .flush import flushed, flushing, written_out
 from .job_volume import job_volume_opened
 from .mounted import OpenVolume, confirmed, limited
 from .repository import repository_opened
@@ -73,7 +73,10 @@ async def fill(
             if spec.mode is RestoreMode.SCRATCH and not own_data:
                 await limited(_refuse_too_small, volume, spec.expected_bytes, context.config)
             access = Access.READ_ONLY if spec.repository.read_only else Access.APPEND_ONLY
-            async with repository_opened(context, job, access=access) as restic:
+            async with (
+                repository_opened(context, job, access=access) as restic,
+                written_out(volume),
+            ):
                 result = await _restore(
                     restic, job, volume, run, replace=replace, mark_written=mark_written
                 )
@@ -84,17 +87,17 @@ async def fill(
                     needed=spec.expected_bytes,
                 )
                 remarks += [remark] if remark else []
-                run.meter.touch()
-                await limited(flush, volume.fd)
-                verified = await verify(
-                    restic,
-                    volume.fd,
-                    run,
-                    snapshot_id=spec.snapshot_id,
-                    result=result,
-                    level=spec.verify,
-                    merged=spec.existing_data is ExistingData.MERGE,
-                )
+                async with flushing(volume, run, written=result.bytes_total) as flush:
+                    verified = await verify(
+                        restic,
+                        volume.fd,
+                        run,
+                        snapshot_id=spec.snapshot_id,
+                        result=result,
+                        level=spec.verify,
+                        flushing=flush,
+                        merged=spec.existing_data is ExistingData.MERGE,
+                    )
         elif spec.root is not None:
             await mark_written()
         if spec.root is not None:
@@ -103,8 +106,7 @@ async def fill(
             unlike = refused or differences(spec.root, found)
             remark = check_root(unlike, fstype=volume.mount.fstype)
             remarks += [remark] if remark else []
-        run.meter.touch()
-        await limited(flush, volume.fd)
+        await flushed(volume, run, written=0)
         await confirmed(volume)
     run.bytes_read = result.bytes_restored
     return finished_status(result, remarks, verified)
@@ -186,14 +188,3 @@ def _refuse_too_small(volume: OpenVolume, needed: int, config: AgentConfig) -> N
 def free_bytes(fd: int) -> int:
     info = os.fstatvfs(fd)
     return info.f_bavail * info.f_frsize
-
-
-def flush(fd: int) -> None:
-    """The volume's file system to its disk: Completed must survive the node's power."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd) != 0:
-        code = ctypes.get_errno()
-        raise AraratError(
-            f"The volume could not be flushed to its disk: {os.strerror(code)}.",
-            reason="FlushFailed",
-        )

@@ -5,8 +5,8 @@ Completed, Failed, Cancelled, or handed back as New; and the restic process is g
 written.
 Decision: the body (agent/backup_job.py, agent/restore_job.py) is a task of its own; stopping means
 cancelling that task and waiting for it, while the run itself goes on to write the end. Beside it an
-attendant publishes progress at most every two seconds, says that it lives every thirty, and stops a
-body that has not moved for the job's deadline.
+attendant publishes progress at most every two seconds, says that it lives every thirty, says when a
+body stands still, and stops one that has not moved for the job's deadline.
 Limits: what follows from a failure is decided in agent/attempts.py, when to stop in decide.py.
 """
 
@@ -22,13 +22,13 @@ import structlog
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
 from ararat.api.base import utcnow
-from ararat.api.nodejob import JobPhase, NodeJobStatus, PodVolumeBackupStatus, RestoreMode
+from ararat.api.nodejob import STALLED, JobPhase, NodeJobStatus, PodVolumeBackupStatus, RestoreMode
 from ararat.errors import AraratError
 
 from . import attempts
 from .backup_job import back_up
 from .context import AgentContext, Run
-from .decide import Stop, log_fields
+from .decide import NodeJob, Stop, log_fields
 from .in_place_job import restore_in_place
 from .progress import ProgressMeter
 from .queue import JobKind
@@ -41,6 +41,9 @@ _log = structlog.get_logger(__name__)
 HEARTBEAT_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 _UNWRITTEN_DELAY = 60.0
+_STALLED_TEXT = (
+    "Nothing has moved for a while: the store or the volume does not answer, or is very slow."
+)
 
 Record = JobRecord[PodVolumeBackup] | JobRecord[PodVolumeRestore]
 
@@ -202,7 +205,9 @@ class JobRun:
                 self.stop(Stop.NO_PROGRESS)
                 return
             now = time.monotonic()
-            current = (self.meter.snapshot(), self._message, self._run.stored())
+            stalled = self.meter.idle_seconds() > self.context.config.stalled_seconds
+            message = self._message or (_STALLED_TEXT if stalled else None)
+            current = (self.meter.snapshot(), message, self._run.stored(), stalled)
             pause = (
                 HEARTBEAT_SECONDS if current == published else self.context.config.progress_seconds
             )
@@ -213,7 +218,8 @@ class JobRun:
                     {
                         "heartbeatTime": utcnow().isoformat(),
                         "progress": current[0].to_dict(),
-                        "message": self._message,
+                        "reason": STALLED if stalled else None,
+                        "message": message,
                         **({"stored": True} if current[2] else {}),
                     }
                 )
@@ -248,6 +254,7 @@ class JobRun:
         return await self._again(outcome, extra)
 
     async def _stopped(self, stop: Stop, before: NodeJobStatus) -> RunEnd:
+        _log.info("job.let_go", reason=stop.value)
         node, pod = self.record.job.spec.node, self.record.job.spec.pod
         if stop in (Stop.DELETED, Stop.TAKEN):
             return RunEnd(phase=None, reason=stop)
@@ -271,7 +278,7 @@ class JobRun:
                 return await self._final(outcome)
             return await self._again(outcome)
         phase, message = {
-            Stop.CANCELLED: (JobPhase.CANCELLED, "Cancelled; what was stored stays."),
+            Stop.CANCELLED: (JobPhase.CANCELLED, _cancelled(self.record.job)),
             Stop.POD_TERMINATING: (
                 JobPhase.FAILED,
                 f"Pod {pod.namespace}/{pod.name} began to terminate; its volume was let go.",
@@ -332,3 +339,11 @@ class JobRun:
 
 def _dump(conditions: list[Any]) -> list[dict[str, Any]]:
     return [condition.to_dict() for condition in conditions]
+
+
+def _cancelled(job: NodeJob) -> str:
+    if isinstance(job, PodVolumeBackup):
+        return "Cancelled; what was stored stays."
+    if job.status.wrote:
+        return "Cancelled; the volume holds a part of its data."
+    return "Cancelled; nothing was written."

@@ -87,6 +87,8 @@ class Scheduler:
         self._said: dict[str, tuple[str, float]] = {}
         self._draining = False
         self.trouble: str | None = None
+        self.ended = 0
+        """Runs that have ended, however they did."""
 
     def poke(self) -> None:
         """Something changed: stop what must stop at once, look at the rest soon."""
@@ -264,6 +266,7 @@ class Scheduler:
         finally:
             self._book.remember(run.record.raw)
             self._runs.pop(job.uid, None)
+            self.ended += 1
             self._settled()
             self._poked.set()
         if end.delay:

@@ -4,19 +4,22 @@ Problem: restic says that it wrote everything. Whether the volume has it is anot
 disk, a filer or a driver may have kept less, or something else.
 Decision: None believes restic. Sample (what a restore does unless told otherwise) walks the volume,
 compares the number and the sizes of all files with what restic restored, and reads a few of them
-back. Full reads all of them back. "Read back" means: after the file system was flushed, with the
-files dropped from the node's memory, compared with the checksums in the snapshot
-(ararat/restic/compare.py).
+back. Full reads all of them back. "Read back" means: after what was written went to the disk, with
+the files dropped from the node's memory, compared with the checksums in the snapshot
+(ararat/restic/compare.py). A sample need not wait until the disk has everything: its files are
+brought there by themselves, while the rest is on its way.
 Limits: not every file system lets go of its pages when asked. Nothing is fetched from the store.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
@@ -28,6 +31,7 @@ from ararat.restic.models import CompareRequest, CompareResult, RestoreResult
 
 from .context import Engine, Run
 from .droppings import DROPPINGS
+from .flush import LEAST_BYTES_PER_SECOND
 from .include import pattern
 from .stoppable import in_thread
 
@@ -38,8 +42,7 @@ _LOST_AND_FOUND = "lost+found"
 #: What a provider may put into a volume's root by itself; each may also be the user's.
 _PROVIDERS = DROPPINGS - {_LOST_AND_FOUND}
 _TOUCH_EVERY = 1000
-#: A comparison that is slower than this is taken for one that hangs.
-_LEAST_BYTES_PER_SECOND = 4 << 20
+#: What a comparison may take beside the reading.
 _LEAST_SECONDS = 900.0
 
 
@@ -86,28 +89,41 @@ async def verify(
     snapshot_id: str,
     result: RestoreResult,
     level: Verify,
+    flushing: asyncio.Future[None],
     merged: bool = False,
 ) -> Verified | None:
-    """Raises ContentDiffers, and what restic's end means. ``volume`` was flushed.
+    """Raises ContentDiffers, and what restic's end and that of ``flushing`` mean.
 
-    ``merged``: with what was there, so that there is nothing to count.
+    ``flushing`` is done when everything is on the disk. ``merged``: with what was there, so that
+    there is nothing to count.
     """
     if level is Verify.NONE:
         return None
     begun = time.monotonic()
+    if level is Verify.FULL:
+        await asyncio.shield(flushing)
     run.say("Checks what was restored." if level is Verify.SAMPLE else "Reads everything back.")
     walked = await _walked(volume, evict_all=level is Verify.FULL, touch=run.meter.touch)
     counts = walked.own if merged else check_counts(walked, result)
     compared = CompareResult()
     if counts.files and (walked.sample or level is Verify.FULL):
-        include = () if level is Verify.FULL else tuple(pattern(path) for path in walked.sample)
-        late = begun + _LEAST_SECONDS + counts.bytes / _LEAST_BYTES_PER_SECOND
+        include: tuple[str, ...] = ()
+        if level is Verify.SAMPLE:
+            include = tuple(pattern(path) for path in walked.sample)
+            await _to_the_disk(volume, walked.sample, flushing)
+        late = begun + _LEAST_SECONDS + counts.bytes / LEAST_BYTES_PER_SECOND
 
         def alive() -> None:
             if time.monotonic() < late:
                 run.meter.touch()
 
-        request = CompareRequest(snapshot_id=snapshot_id, target=volume, include=include)
+        request = CompareRequest(
+            snapshot_id=snapshot_id,
+            target=volume,
+            include=include,
+            # Over in seconds, and restic waits for a part of one after each lock.
+            lock=level is Verify.FULL,
+        )
         compared = await restic.compare(request, on_line=alive)
         check_content(compared)
     return Verified(
@@ -205,7 +221,8 @@ def walk(
                     if info.st_nlink > 1:
                         seen.add((info.st_dev, info.st_ino))
                 if evict_all:
-                    _evict(path, volume)
+                    with _opened(path, volume) as fd:
+                        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 elif info.st_size <= SAMPLE_BYTES and _plain(path):
                     _pick(sample, (path, info.st_size), counts.files, picker)
     except OSError as error:
@@ -215,7 +232,6 @@ def walk(
         if total + length <= SAMPLE_BYTES:
             total += length
             walked.sample.append(path)
-            _evict(path, volume)
     return walked
 
 
@@ -236,12 +252,52 @@ def _plain(path: str) -> bool:
     return path.isprintable()
 
 
-def _evict(name: str, directory: int) -> None:
-    """Out of the node's memory, so that reading reads the disk."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(name, flags, dir_fd=directory)
+async def _to_the_disk(volume: int, sample: list[str], flushing: asyncio.Future[None]) -> None:
+    """Files that will be read from there: written to it, and out of the node's memory."""
     try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        await _each(volume, sample, _synced)
+    except OSError:
+        # Not every file system does that for a file open for reading. If the disk refused it, the
+        # flush of everything hears so, too.
+        await asyncio.shield(flushing)
+    try:
+        await _each(volume, sample, _evicted)
+    except OSError as error:
+        raise ContentDiffers(f"What was restored cannot be opened: {error}.") from error
+
+
+async def _each(volume: int, paths: list[str], call: Callable[[int], None]) -> None:
+    descriptor = os.dup(volume)
+
+    def work(stopped: Callable[[], bool]) -> None:
+        try:
+            for path in paths:
+                if stopped():
+                    return
+                with _opened(path, descriptor) as fd:
+                    call(fd)
+        finally:
+            os.close(descriptor)
+
+    await in_thread(work)
+
+
+def _synced(fd: int) -> None:
+    os.fdatasync(fd)
+
+
+def _evicted(fd: int) -> None:
+    """Out of the node's memory, so that reading reads the disk, from now on while restic starts."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+@contextmanager
+def _opened(path: str, directory: int) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags, dir_fd=directory)
+    try:
+        yield fd
     finally:
         os.close(fd)
 

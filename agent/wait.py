@@ -103,7 +103,7 @@ class Volume:
         if not self.phase:
             return f"{self.name}: waiting for the agent on this node"
         if self.phase == "Filling":
-            return f"{self.name}: {progress(self.answer)}"
+            return f"{self.name}: {progress(self.answer)}{'; ' + message if message else ''}"
         if self.phase == "Waiting":
             return f"{self.name}: waiting{': ' + message if message else ''}"
         if self.phase in ("Failed", REFUSED):

@@ -11,8 +11,10 @@ Limits: an annotation separates patterns by commas or lines, so that none of the
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 FILE = ".araratignore"
@@ -80,6 +82,32 @@ def problem(pattern: str) -> str | None:
             position = end
         position += 1
     return None
+
+
+def match(path: str, patterns: Iterable[str]) -> bool:
+    """Whether patterns leave out a file, by its path in the volume or a directory above it.
+
+    restic decides what is left out; this is for telling afterwards why something is not there.
+    """
+    out = False
+    for pattern in patterns:
+        if _regex(pattern.removeprefix("!")).search(f"/{path}/"):
+            out = not pattern.startswith("!")
+    return out
+
+
+@lru_cache(maxsize=256)
+def _regex(pattern: str) -> re.Pattern[str]:
+    begin = "^/" if pattern.startswith("/") else "/"
+    parts = [part for part in pattern.split("/") if part]
+    found = "".join("(?:[^/]*/)*" if part == "**" else f"{_component(part)}/" for part in parts)
+    return re.compile(begin + found, re.DOTALL)
+
+
+def _component(part: str) -> str:
+    # Go's own sign for "none of" in a class is ^; fnmatch's is !.
+    text = fnmatch.translate(part.replace("[^", "[!"))
+    return text.removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
 
 
 def _class_end(text: str, position: int) -> int | None:

@@ -20,6 +20,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from ararat.containers import ended, ended_well
+
 CONTAINER = "restore-wait"
 VOLUME = "ararat-gate"
 MOUNT_PATH = "/ararat-gate"
@@ -111,13 +113,12 @@ def is_gated(pod: Mapping[str, Any]) -> bool:
 
 def gate_running(pod: Mapping[str, Any]) -> bool:
     """Whether the gate's container runs now: the pod's volumes are mounted, and it waits."""
-    state = _gate_state(pod)
-    return state is not None and "running" in state
+    return "running" in _gate_state(pod)
 
 
 def gate_started(pod: Mapping[str, Any]) -> datetime | None:
     """When the gate's container that runs now was started."""
-    began = ((_gate_state(pod) or {}).get("running") or {}).get("startedAt")
+    began = (_gate_state(pod).get("running") or {}).get("startedAt")
     try:
         return datetime.fromisoformat(began) if began else None
     except (TypeError, ValueError):
@@ -126,32 +127,31 @@ def gate_started(pod: Mapping[str, Any]) -> datetime | None:
 
 def gate_restarts(pod: Mapping[str, Any]) -> bool:
     """Whether the gate ended badly, and the kubelet runs it again: it reads its answers anew."""
-    state = _gate_state(pod) or {}
-    terminated = state.get("terminated")
+    terminated = ended(_gate_status(pod))
     if terminated is not None:
         return bool(terminated.get("exitCode") != 0)
-    return bool((state.get("waiting") or {}).get("reason") == "CrashLoopBackOff")
+    return bool((_gate_state(pod).get("waiting") or {}).get("reason") == "CrashLoopBackOff")
 
 
 def gate_passed(pod: Mapping[str, Any]) -> bool:
     """Whether the gate's container ended well: the pod goes on."""
-    terminated = (_gate_state(pod) or {}).get("terminated")
-    return terminated is not None and terminated.get("exitCode") == 0
+    return ended_well(_gate_status(pod))
 
 
 def gate_trouble(pod: Mapping[str, Any]) -> str | None:
     """Why the gate's container cannot start, if the kubelet says so (image, limits, …)."""
-    waiting = (_gate_state(pod) or {}).get("waiting") or {}
+    waiting = _gate_state(pod).get("waiting") or {}
     reason = str(waiting.get("reason") or "")
     if reason in ("", "PodInitializing", "ContainerCreating"):
         return None
     return f"{reason}: {waiting.get('message') or 'no further word from the kubelet'}"
 
 
-def _gate_state(pod: Mapping[str, Any]) -> dict[str, Any] | None:
+def _gate_state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    state = _gate_status(pod).get("state")
+    return state if isinstance(state, Mapping) else {}
+
+
+def _gate_status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     statuses = pod.get("status", {}).get("initContainerStatuses") or []
-    for status in statuses:
-        if status.get("name") == CONTAINER:
-            state = status.get("state")
-            return state if isinstance(state, dict) else None
-    return None
+    return next((status for status in statuses if status.get("name") == CONTAINER), {})

@@ -49,6 +49,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def unreadable(count: int, paths: Sequence[str]) -> str:
+    """``3 files could not be read (data/ibdata1, ...)``."""
+    shown = ", ".join([*paths[:3], *(["..."] if count > len(paths[:3]) else [])])
+    return f"{plural(count, 'file')} could not be read" + (f" ({shown})" if paths else "")
+
+
 def sockets_left_out(count: int, names: Sequence[str]) -> str:
     """``3 sockets were left out (run/a.sock, ...)``; empty where there is none."""
     if not count:

@@ -1,12 +1,15 @@
 """Names of kinds as people write them, resolved as kubectl does. Pure.
 
 Decision: one rule for backups and restores. A word means every known kind that has it as plural,
-singular, kind or short name, with or without the group; ``*`` means all; a word that no known kind
-has is an error rather than an empty choice.
+singular, kind or short name, alone or with its group, version and group, or the beginning of its
+group; ``*`` means all; a word that no known kind has is an error rather than an empty choice.
+Limits: the version is not looked at: a kind is kept in the one that the server prefers. Categories
+(``all``) mean nothing: kubectl's leaves out ConfigMaps, Secrets and claims.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from ararat.api.backup import Selection
@@ -15,16 +18,16 @@ from ararat.kube.resources import ResourceType
 
 #: By qualified name (``deployments.apps``): every way to spell it, in lower case.
 Spellings = Mapping[str, frozenset[str]]
+_VERSIONED = re.compile(r"([^.]+)\.v[0-9]+(?:(?:alpha|beta)[0-9]+)?\.(.*)")
 
 
 def spellings(resource: ResourceType) -> set[str]:
-    """Every way in which kubectl lets a person name this kind, in lower case."""
+    """What kubectl lets a person call this kind, in lower case; see ``meant_by`` for the rest."""
     words = {resource.plural, resource.kind.lower(), *resource.short_names}
     if resource.singular:
         words.add(resource.singular)
     if resource.group:
         words |= {f"{word}.{resource.group}" for word in tuple(words)}
-        words.add(f"{resource.plural}.{resource.version}.{resource.group}")
     return {word.lower() for word in words}
 
 
@@ -48,17 +51,25 @@ def chosen_kinds(known: Spellings, selection: Selection, *, unknown: str) -> fro
         for word in words:
             if word != "*" and not meant_by(known, word):
                 raise InvalidSpec(f"{field}: {unknown} {word!r}", reason="UnknownResource")
-    included = {word.lower() for word in selection.included_resources}
-    excluded = {word.lower() for word in selection.excluded_resources}
-    if "*" in excluded:
-        return frozenset()
-    return frozenset(
-        kind
-        for kind, words in known.items()
-        if (not included or "*" in included or words & included) and not words & excluded
-    )
+    included = _meant_by_any(known, selection.included_resources or ["*"])
+    return frozenset(included - _meant_by_any(known, selection.excluded_resources))
 
 
 def meant_by(known: Spellings, word: str) -> set[str]:
     """The qualified names of the kinds that a word means."""
-    return {kind for kind, words in known.items() if word.lower() in words}
+    word = word.lower()
+    found = {kind for kind, words in known.items() if word in words}
+    if found:
+        return found
+    if versioned := _VERSIONED.fullmatch(word):
+        name, group = versioned.groups()
+        if group:
+            return meant_by(known, f"{name}.{group}")
+        return {kind for kind in meant_by(known, name) if "." not in kind}  # pods.v1.
+    if "." in word:  # certificates.cert-manager
+        return {kind for kind, words in known.items() if any(w.startswith(word) for w in words)}
+    return set()
+
+
+def _meant_by_any(known: Spellings, words: Iterable[str]) -> set[str]:
+    return set().union(*(known if word == "*" else meant_by(known, word) for word in words))

@@ -70,5 +70,6 @@ def configure(level: str = "info", json: bool | None = None) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # A cached logger would keep this set-up for good, whatever is set up after it.
+        cache_logger_on_first_use=False,
     )

@@ -45,6 +45,8 @@ _BYTES = 4096
 _AT_ONCE = 2
 _WAIT = Path(__file__).parents[1] / "agent/wait.py"
 _GATES = 20
+#: More than restic stores in a second.
+_LARGE_MIB = 512
 
 
 class Clock:
@@ -72,7 +74,7 @@ class Clock:
 
         def changed(_: str, raw: dict[str, Any], __: dict[str, Any] | None) -> None:
             phase = (raw.get("status") or {}).get("phase")
-            if phase in ("Completed", "Failed"):
+            if phase in ("Completed", "Failed", "Cancelled"):
                 self.over.setdefault(raw["metadata"]["name"], time.monotonic())
 
         informer.on_change(changed)
@@ -116,6 +118,28 @@ async def latencies(world: World, clock: Clock, rounds: int) -> dict[str, list[f
         found["gate"].append(time.monotonic() - over)
         assert waiting.returncode == 0
     return found
+
+
+async def cancels(world: World, clock: Clock, rounds: int) -> dict[str, list[float]]:
+    """From ``spec.cancel`` to the end of the restic that was in the middle of a volume."""
+    found: list[float] = []
+    uid, source = await claimed(world, "large")
+    for number in range(rounds):
+        name = f"cancelled-{number}"
+        with (source / "file").open("wb") as file:
+            for _ in range(_LARGE_MIB):
+                file.write(os.urandom(1 << 20))
+        before = len(clock.started)
+        await world.backup(name, "large", uid)
+        while len(clock.started) == before:  # noqa: ASYNC110 - the clock is ours
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await world.set_spec(PodVolumeBackup, name, {"cancel": True})
+        over = await clock.until_over([name])
+        assert (await world.status(PodVolumeBackup, name))["phase"] == "Cancelled"
+        found.append(clock.last_end(over) - began)
+    return {"cancel": found}
 
 
 def gate_process(directory: Path, restore_uid: str) -> subprocess.Popen[str]:
@@ -222,6 +246,7 @@ async def measure(count: int, rounds: int) -> dict[str, Any]:
                     for informer in informers:
                         await informer.synced()
                     result["seconds"] |= await latencies(world, clock, rounds)
+                    result["seconds"] |= await cancels(world, clock, rounds)
                     result["seconds"] |= await asyncio.to_thread(gates, path)
                     pods, volumes = [], []
                     for number in range(count):
@@ -260,6 +285,7 @@ def report(result: dict[str, Any]) -> str:
     names = {
         "start": "a job's creation to restic's start",
         "end": "restic's end to the job's end, as a watch sees it",
+        "cancel": "a cancel to the end of its restic",
         "gate": "a restore's end, as a watch sees it, to the end of its gate",
     }
     lines = ["| from … to | median, s | largest, s |", "|---|---:|---:|"]

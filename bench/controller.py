@@ -34,7 +34,15 @@ import ararat
 from ararat.api import Backup, BackupLocation, PodVolumeBackup
 from ararat.concurrency import for_each
 from ararat.errors import Retryable
-from ararat.kube import Informer, KubeClient, KubeObject, connect, of, patch_status
+from ararat.kube import (
+    AlreadyExists,
+    Informer,
+    KubeClient,
+    KubeObject,
+    connect,
+    of,
+    patch_status,
+)
 from ararat.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, PVCS, PVS, SECRETS
 from ararat.restic.version import VARIABLE
 from tests.cluster.process import free_port
@@ -81,7 +89,13 @@ async def seed(api: KubeClient, result: Result, store: Path) -> None:
     async def create(rt: Any, name: str, namespace: str | None, **content: Any) -> KubeObject:
         metadata = {"name": name, **content.pop("meta", {})}
         body = {"apiVersion": rt.api_version, "kind": rt.kind, "metadata": metadata, **content}
-        return await api.create(rt, body, namespace=namespace)
+        try:
+            return await patiently(lambda: api.create(rt, body, namespace=namespace))
+        except AlreadyExists:  # the answer to it was late
+            return await patiently(lambda: api.get(rt, name, namespace=namespace))
+
+    async def say(rt: Any, obj: KubeObject, status: dict[str, Any]) -> None:
+        await patiently(lambda: patch_status(api, rt, obj, status))
 
     for name in (NAMESPACE, f"{NAMESPACE}-keys", *names):
         await create(NAMESPACES, name, None)
@@ -91,7 +105,7 @@ async def seed(api: KubeClient, result: Result, store: Path) -> None:
         spec = _pod_spec(f"node-{number}", "")
         pod = await create(PODS, f"agent-{number}", NAMESPACE, meta=meta, spec=spec)
         ready = [{"type": "Ready", "status": "True"}]
-        await patch_status(api, PODS, pod, {"phase": "Running", "conditions": ready})
+        await say(PODS, pod, {"phase": "Running", "conditions": ready})
 
     async def volume(number: int) -> None:
         name, namespace = f"data-{number}", names[number % len(names)]
@@ -101,11 +115,11 @@ async def seed(api: KubeClient, result: Result, store: Path) -> None:
         await create(PVS, name, None, spec=spec)
         spec = {"accessModes": modes, "resources": {"requests": size}, "volumeName": name}
         claim = await create(PVCS, name, namespace, spec=spec)
-        await patch_status(api, PVCS, claim, {"phase": "Bound", "capacity": size})
+        await say(PVCS, claim, {"phase": "Bound", "capacity": size})
         meta = {"annotations": {"ararat.dev/backup-volumes": "data"}}
         spec = _pod_spec(f"node-{number % result.nodes}", name)
         pod = await create(PODS, f"pod-{number}", namespace, meta=meta, spec=spec)
-        await patch_status(api, PODS, pod, {"phase": "Running"})
+        await say(PODS, pod, {"phase": "Running"})
 
     async def thing(number: int) -> None:
         namespace = names[number % len(names)]
@@ -121,6 +135,16 @@ async def seed(api: KubeClient, result: Result, store: Path) -> None:
     await for_each(range(max(0, others)), thing, at_once=_AT_ONCE)
     spec = {"filesystem": {"path": str(store)}, "default": True, "syncPeriodSeconds": 60}
     await create(LOCATIONS, "main", NAMESPACE, spec=spec)
+
+
+async def patiently(call: Callable[[], Awaitable[KubeObject]]) -> KubeObject:
+    """Until the server has found the time: one late answer must not cost an hour's work."""
+    while True:
+        try:
+            return await call()
+        except Retryable as exc:
+            print(f"again: {exc.message}", file=sys.stderr)
+            await asyncio.sleep(2)
 
 
 def _pod_spec(node: str, claim: str) -> dict[str, Any]:
@@ -259,7 +283,11 @@ def _now() -> str:
 async def until(look: Callable[[], Awaitable[Any]], *, seconds: float, what: str) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = await look()
+        try:
+            found = await look()
+        except Retryable as exc:
+            print(f"again: {exc.message}", file=sys.stderr)
+            found = None
         if found:
             return found
         await asyncio.sleep(0.5)

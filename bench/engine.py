@@ -287,9 +287,18 @@ def _compare(volume: Path, target: Path) -> None:
         raise measure.Failed("what was restored is not what was backed up")
 
 
+def _cells(text: str) -> list[Cell]:
+    return [Cell(letter) for letter in text.replace(",", "")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("--cells", default="abc", help="a: small files, b: large, c: tiny")
+    parser.add_argument(
+        "--cells",
+        type=_cells,
+        default="abc",
+        help="a: small files, b: large, c: tiny, d: a single one (default: abc)",
+    )
     parser.add_argument("--stores", default="filesystem,azurite", metavar="LIST")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--rounds", type=int, default=3, help="how often each cell is done")
@@ -304,7 +313,7 @@ def main() -> None:
         )
         work.mkdir(exist_ok=True)
         for number in range(chosen.rounds):
-            for cell in map(Cell, chosen.cells):
+            for cell in chosen.cells:
                 for kind in chosen.stores.split(","):
                     samples += one_round(
                         cell,

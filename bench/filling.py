@@ -156,7 +156,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scale", type=float, default=1.0, help="1: 20,000 files, and 2 GiB")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--at-most", type=float, default=1.05, help="fail above this, less 1 s")
+    parser.add_argument(
+        "--at-most", type=float, default=1.05, help="fail above this to bare, less 1 s"
+    )
     parser.add_argument("--write", type=Path, help="where to put the result as JSON")
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
@@ -169,7 +171,7 @@ def main() -> int:
         print(f"{volume['volume']}: {key}: {volume[key]}")
     if options.write:
         options.write.write_text(json.dumps(result, indent=1) + "\n")
-    worst = max(volume["ratio to bare, flushed"] for volume in result["volumes"])
+    worst = max(volume["ratio to bare"] for volume in result["volumes"])
     return 0 if worst <= options.at_most else 1
 
 

@@ -2,10 +2,11 @@
 
 Problem: an agent runs on every node, all day, and works for some minutes of it.
 Decision: ``python -m agent`` as a process of its own against the real API server, with as many pods
-on its node as a kubelet takes by default and the jobs of an hour in its cache. When it is ready and
-has been still for a while its memory is read from ``/proc``, and its CPU time over some time more.
-Resident memory is what ``kubectl top`` and an eviction count, file pages aside, which are shared
-with every other process of the image: both numbers are given.
+on its node as a kubelet takes by default and the jobs of an hour in its cache. It finds the server
+as in a pod, by the token of a service account, in a mount namespace of its own. When it is ready
+and has been still for a while its memory is read from ``/proc``, and its CPU time over some time
+more. Resident memory is what ``kubectl top`` and an eviction count, file pages aside, which are
+shared with every other process of the image: both numbers are given.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ import shutil
 import sys
 import tempfile
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from ararat.api import PodVolumeBackup
 from ararat.kube import connect
 from ararat.restic.version import VARIABLE
+from tests.cluster.apiserver import ControlPlane
 from tests.cluster.toolchain import restic as toolchain
+from tests.component.agent.program import agent_environment
 from tests.component.agent.world import World
 from tests.component.our_kinds import serving_our_kinds
 
@@ -38,6 +43,12 @@ _IMAGE = {
     "MALLOC_MMAP_THRESHOLD_": "1048576",
     "MALLOC_TRIM_THRESHOLD_": "8388608",
 }
+_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts"
+#: A pod's file system, as far as the agent asks for it: $1 is what a kubelet would mount.
+_AS_IN_A_POD = """
+mount -t tmpfs tmpfs /run && mkdir -p /run/secrets/kubernetes.io && [ /var/run -ef /run ] &&
+cp -r "$1" /run/secrets/kubernetes.io/serviceaccount && shift && exec "$@"
+"""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -69,6 +80,52 @@ async def ready() -> None:
             await asyncio.sleep(0.2)
 
 
+def service_account(plane: ControlPlane, path: Path) -> Path:
+    """The files of one that may do everything."""
+    plane.api.create(_ACCOUNT, {"metadata": {"name": "agent"}})
+    rbac = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": "agent"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": "default"}],
+    }
+    plane.api.create(f"/apis/{rbac}/v1/clusterrolebindings", binding)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    made = plane.api.create(f"{_ACCOUNT}/agent/token", request)
+    path.mkdir()
+    (path / "token").write_text(made["status"]["token"])
+    (path / "ca.crt").write_bytes(plane.ca.certificate.read_bytes())
+    (path / "namespace").write_text("default")
+    return path
+
+
+@asynccontextmanager
+async def agent_process(
+    world: World, plane: ControlPlane, python: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """``python -m agent`` with its image's settings, ready."""
+    host, port = plane.url.removeprefix("https://").split(":")
+    environment = {
+        **agent_environment(world.config, plane.kubeconfig),
+        **_IMAGE,
+        "ARARAT_PORT": str(_PORT),
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": port,
+    }
+    del environment["KUBECONFIG"]
+    account = service_account(plane, world.path / "account")
+    agent = await asyncio.create_subprocess_exec(
+        "unshare", "--mount", "sh", "-c", _AS_IN_A_POD, "sh", str(account), python, "-m", "agent",
+        env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await ready()
+        yield agent
+    finally:
+        agent.terminate()
+        await agent.wait()
+
+
 async def measure(pods: int, seconds: float, python: str) -> dict[str, Any]:
     os.environ[VARIABLE] = str(toolchain.ensure())
     path = Path(tempfile.mkdtemp(prefix="bench-idle-"))
@@ -84,35 +141,12 @@ async def measure(pods: int, seconds: float, python: str) -> dict[str, Any]:
                     await world.set_status(
                         PodVolumeBackup, f"job-{number}", {"phase": "Completed", "snapshotID": "5"}
                     )
-            config = world.config
-            environment = {
-                **os.environ,
-                **_IMAGE,
-                "KUBECONFIG": str(plane.kubeconfig),
-                "NODE_NAME": config.node,
-                "POD_NAME": config.pod_name,
-                "POD_UID": config.pod_uid,
-                "ARARAT_NAMESPACE": config.namespace,
-                "ARARAT_KUBELET_DIR": str(config.kubelet_dir),
-                "ARARAT_CACHE_DIR": str(config.cache_dir),
-                "ARARAT_SCRATCH_DIR": str(config.scratch_dir),
-                "ARARAT_MINIMUM_FREE_MIB": "0",
-                "ARARAT_PORT": str(_PORT),
-            }
-            agent = await asyncio.create_subprocess_exec(
-                python, "-m", "agent", env=environment,
-                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                await ready()
+            async with agent_process(world, plane, python) as agent:
                 await asyncio.sleep(_STILL_SECONDS)
                 begun = cpu_seconds(agent.pid)
                 await asyncio.sleep(seconds)
                 used = cpu_seconds(agent.pid) - begun
                 found = memory(agent.pid)
-            finally:
-                agent.terminate()
-                await agent.wait()
             world.kubelet.close()
     shutil.rmtree(path)
     return {

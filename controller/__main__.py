@@ -12,9 +12,17 @@ import asyncio
 import os
 import sys
 
+from ararat import daemon
 from ararat.errors import AraratError
 from ararat.log import configure
 from controller.config import Config
+
+
+async def _run(config: Config) -> None:
+    from controller.app import run
+
+    await daemon.need_restic()
+    await run(config)
 
 
 def main() -> int:
@@ -43,6 +51,7 @@ def main() -> int:
     check = commands.add_parser("check-location", help="try a location out, as JSON lines")
     check.add_argument("name")
     arguments = parser.parse_args()
+    daemon.prepare()
     try:
         config = Config.from_env(os.environ)
         if arguments.command == "show":
@@ -74,10 +83,8 @@ def main() -> int:
                 )
             )
             return 0
-        from controller.app import run
-
         configure(config.log_level, json=config.log_json)
-        asyncio.run(run(config))
+        asyncio.run(_run(config))
     except AraratError as exc:
         sys.stderr.write(f"error: {exc.message}\n")
         return 1

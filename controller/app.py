@@ -61,9 +61,9 @@ from controller.keys import MasterKey
 from controller.livelog import serve_live_logs
 from controller.location.open import Locations
 from controller.location.reconcile import LocationReconciler
-from controller.maintenance.jobs import read_template
+from controller.maintenance.jobs import directory_index, read_template, uid_index
 from controller.maintenance.planner import Plan
-from controller.maintenance.reconcile import MaintenanceReconciler, directory_index, uid_index
+from controller.maintenance.reconcile import MaintenanceReconciler
 from controller.metrics import ObjectsCollector, exported
 from controller.repository.ensure import Repositories
 from controller.repository.rotation import KeyRotation

@@ -22,6 +22,7 @@ from ararat.kube.events import EventRecorder
 from ararat.kube.informer import Informer
 from ararat.kube.resources import SECRETS
 from ararat.restic.models import LockOwner
+from controller.agent_pods import troubles
 from controller.keys import MasterKey
 from controller.location.open import Locations, OpenLocation
 from controller.maintenance.copying import Copying
@@ -159,7 +160,8 @@ class Context:
     def check_not_maintained(self, directory: str) -> None:
         """Raises Retryable while maintenance runs on a repository."""
         busy = directory in self.maintaining or any(
-            not job_finished(job) for job in self.maintenance_jobs.by_index("directory", directory)
+            not (job_finished(job) or is_ending(job))
+            for job in self.maintenance_jobs.by_index("directory", directory)
         )
         if busy:
             raise Retryable(f"waits for maintenance of {directory}", reason="MaintenanceRunning")
@@ -180,9 +182,18 @@ class Context:
         """Node → whether its agent is Ready. Nodes without any agent pod are missing."""
         return ready_nodes(self.agents.items())
 
+    def agent_troubles(self) -> dict[str, str]:
+        """Node → why its agent is not Ready, where its pod says so."""
+        return troubles(self.agents.items(), self.agent_readiness())
+
 
 def _password_secret_name(owner: Resource[Any, Any], repository_name: str) -> str:
     return naming.object_name(owner.name, repository_name, owner.uid)
+
+
+def is_ending(obj: Mapping[str, Any]) -> bool:
+    """Whether it was told to end: a Job is there for as long as its pod is."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
 
 
 def job_finished(job: Mapping[str, Any]) -> bool:

@@ -3,11 +3,11 @@
 Problem: a backup that succeeds every night says nothing about the claim that was added last week
 and that no backup means.
 Decision: every few minutes the leader lists the claims, and knows from manifests when each was last
-read in full. A manifest never changes, so each is read once. Numbers are per namespace, so that
-their count stays bounded; one per claim is an option, up to a limit. A claim that a schedule's
-newest backup was to hold, and of which there is no good copy within 1.5 times the schedule's
-interval, has a number of its own: an alert names it. Ages are worked out when Prometheus asks: they
-grow while nothing happens, which is the point.
+read in full. What a manifest says of claims never changes, so each is read once. Numbers are per
+namespace and, up to a limit and unless the chart says otherwise, per claim. A claim that a
+schedule's newest backup was to hold, and of which there is no good copy within 1.5 times the
+schedule's interval, has a number of its own: an alert names it. Ages are worked out when Prometheus
+asks: they grow while nothing happens, which is the point.
 Limits: only the newest backups are looked at (``BACKUPS``), and of each schedule those that its
 claims may be protected by; only the leader answers. Of a schedule that makes no backup at all no
 claim is named: the schedule itself is overdue then.
@@ -30,7 +30,6 @@ from ararat import layout
 from ararat.api import Backup, Schedule
 from ararat.api.manifest import Coverage, Manifest, decode_manifest
 from ararat.errors import AraratError
-from ararat.keys import manifest_mac_key
 from ararat.kube.resources import NAMESPACES, PVCS
 from controller.backup.selection import left_out
 from controller.context import Context
@@ -226,8 +225,7 @@ class CoverageMetrics(Collector):
     async def _read(self, context: Context, backup: Backup) -> None:
         location = await context.location(backup.status.location or "")
         data = await location.store.get(layout.backup_manifest(backup.name))
-        key = manifest_mac_key(location.master, location.location_id)
-        manifest = await asyncio.to_thread(decode_manifest, data, key)
+        manifest = await asyncio.to_thread(decode_manifest, data, *location.manifest_keys)
         if manifest.cluster_uid == context.cluster_uid:
             self.ledger.add(manifest.model_copy(update={"backup_uid": _key(backup)}))
         else:  # another cluster's claims are not ours, whatever they are called

@@ -29,6 +29,8 @@ from controller.restore.gated import read_pods
 from controller.restore.run import PROGRESSING
 
 T = TypeVar("T", bound=Resource[Any, Any])
+#: Of a repository: known once a prune or a check has ended well.
+_MEASURED = ("size_bytes", "used_bytes")
 
 
 class ObjectsCollector(Collector):
@@ -75,8 +77,10 @@ class ObjectsCollector(Collector):
             if not context.owns(repository.spec.location):
                 continue
             state, label = repository.status.maintenance or Maintenance(), [repository.name]
+            measured = state.last_prune_time is not None or state.last_check_time is not None
             for key, family in families.items():
-                family.add_metric(label, getattr(state, key))
+                if measured or key not in _MEASURED:
+                    family.add_metric(label, getattr(state, key))
             orphans.add_metric(label, len(state.orphans))
             damaged.add_metric(label, repository.status.phase is RepositoryPhase.DAMAGED)
             made = repository.metadata.creation_timestamp

@@ -2,9 +2,12 @@
 
 Problem: whoever looks into a failed backup a month later has no pods' logs any more.
 Decision: what the controller does for one run is logged twice, as its own structured log and into
-a bounded list that is stored gzipped as JSON lines when the run ends.
-Limits: the list lives in memory; after a restart of the controller it begins anew with a line
-that says so. Nothing secret is logged, here as elsewhere.
+a bounded list that is stored gzipped as JSON lines: when the run ends, and for whoever goes on with
+it, now and then before (see keptlog). The first line of each controller names the run, so that the
+log of a namesake is not taken for its own.
+Limits: what a controller wrote in its last seconds is lost with it, and of a run whose log was not
+kept all that it wrote; its successor says that it took over. Nothing secret is logged, here as
+elsewhere.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import zlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Any
 
@@ -25,12 +29,44 @@ from ararat.api.base import utcnow
 LIMIT = 20_000
 
 
-class RunLog:
-    def __init__(self, *, kind: str, name: str) -> None:
-        self._log = structlog.get_logger("controller").bind(**{kind.lower(): name})
+class _Ends:
+    """Lines, of which the first and the last half are kept where they are too many."""
+
+    def __init__(self, lines: Iterable[dict[str, Any]] = ()) -> None:
         self._head: list[dict[str, Any]] = []
         self._tail: deque[dict[str, Any]] = deque(maxlen=LIMIT // 2)
-        self._dropped = 0
+        #: All that were added.
+        self.count = 0
+        for line in lines:
+            self.add(line)
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.count += 1
+        (self._head if len(self._head) < LIMIT // 2 else self._tail).append(line)
+
+    @property
+    def _dropped(self) -> int:
+        return self.count - len(self._head) - len(self._tail)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Those that are kept, and how many are not."""
+        left_out = [_left_out(self._dropped, self._tail[0]["time"])] if self._dropped else []
+        return [*self._head, *left_out, *self._tail]
+
+    def since(self, number: int) -> list[dict[str, Any]]:
+        """Those that were added after so many, as far as they are kept."""
+        first_of_tail = len(self._head) + self._dropped
+        return [*self._head[number:], *islice(self._tail, max(0, number - first_of_tail), None)]
+
+
+class RunLog:
+    def __init__(self, *, kind: str, name: str, uid: str) -> None:
+        self._log = structlog.get_logger("controller").bind(**{kind.lower(): name})
+        self._uid = uid
+        #: What the controllers before this one wrote, and what this one does.
+        self._former, self._own = _Ends(), _Ends()
+        #: Lines of this controller, those left out among them.
+        self.count = 0
         self._ended = False
         #: Set, and replaced, when there is more to read.
         self._more = asyncio.Event()
@@ -49,13 +85,11 @@ class RunLog:
 
     def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = {"time": utcnow().isoformat(), "level": level, "event": event, **fields}
+        if not self.count:
+            line["run"] = self._uid
+        self.count += 1
+        self._own.add(line)
         self._announce()
-        if len(self._head) < LIMIT // 2:
-            self._head.append(line)
-            return
-        if len(self._tail) == self._tail.maxlen:
-            self._dropped += 1
-        self._tail.append(line)
 
     def _announce(self) -> None:
         self._more.set()
@@ -66,15 +100,21 @@ class RunLog:
         self._ended = True
         self._announce()
 
+    def precede(self, lines: list[dict[str, Any]]) -> None:
+        """What the controllers before this one wrote comes first."""
+        self._former = _Ends(lines)
+        self._announce()
+
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """Every line so far, and each that comes, until the run has ended."""
-        number = 0
+        number, former = 0, False
         while True:
             more = self._more
-            first_of_tail = len(self._head) + self._dropped
-            lines = self._head[number:]
-            lines += islice(self._tail, max(0, number - first_of_tail), None)
-            number = first_of_tail + len(self._tail)
+            if self._former.count and not former:
+                former = True
+                for line in self._former.lines():
+                    yield line
+            lines, number = self._own.since(number), self._own.count
             for line in lines:
                 yield line
             if self._ended and more is self._more:
@@ -83,18 +123,21 @@ class RunLog:
 
     def encode(self) -> bytes:
         """Gzipped JSON lines."""
-        lines = list(self._head)
-        if self._dropped:
-            lines.append(
-                {
-                    "time": self._tail[0]["time"],
-                    "level": "info",
-                    "event": "lines left out",
-                    "count": self._dropped,
-                }
-            )
-        lines += self._tail
+        lines = [*self._former.lines(), *self._own.lines()]
         return gzip.compress(b"".join(encode_line(line) for line in lines), mtime=0)
+
+
+def decode(data: bytes, *, uid: str) -> list[dict[str, Any]]:
+    """The lines of this very run; none where it is another's, or not readable."""
+    try:
+        lines = [json.loads(line) for line in gzip.decompress(data).splitlines()]
+        return lines if lines[0]["run"] == uid and all(line["time"] for line in lines) else []
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        return []
+
+
+def _left_out(count: int, time: str) -> dict[str, Any]:
+    return {"time": time, "level": "info", "event": "lines left out", "count": count}
 
 
 def encode_line(line: dict[str, Any]) -> bytes:
@@ -110,9 +153,11 @@ class RunLogs:
     def of(self, *, kind: str, name: str, uid: str, resumed: bool = False) -> RunLog:
         log = self._logs.get(uid)
         if log is None:
-            log = self._logs[uid] = RunLog(kind=kind, name=name)
+            log = self._logs[uid] = RunLog(kind=kind, name=name, uid=uid)
             if resumed:
-                log.info("taken over by this controller; earlier lines are in the former's log")
+                log.info(
+                    "taken over by this controller; what is missing is in the former's own log"
+                )
         return log
 
     def find(self, uid: str) -> RunLog | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 @asynccontextmanager
 async def room(root: Path, name: str) -> AsyncIterator[Path]:
     """An empty directory below ``root`` that only its owner reads; it goes with the block."""
-    path = await asyncio.to_thread(_make, root, name)
+    path = _make(root, name)  # not in a thread: who is cancelled meanwhile would leave it there
     try:
         yield path
     finally:

@@ -54,6 +54,7 @@ class ManifestVolume(Model):
     root: RootMetadata | None = None
     empty: bool = False
     unreadable_count: int = 0
+    unreadable_paths: list[str] = Field(default=[], description="The first of them.")
     socket_count: int = Field(default=0, description="Sockets, which no snapshot holds.")
     socket_paths: list[str] = Field(default=[], description="The first of them.")
     excludes: list[str] = Field(default=[], description="Patterns of files that were left out.")

@@ -105,11 +105,17 @@ class RootMetadata(Model):
     )
 
 
+#: Reason of a job that is under way and does not move.
+STALLED = "Stalled"
+
+
 class NodeJobStatus(Status):
     """What both kinds of node job report."""
 
     phase: JobPhase = Field(default=JobPhase.NEW, description="Where the job stands.")
-    reason: str | None = Field(default=None, description="Why it failed, in one CamelCase word.")
+    reason: str | None = Field(
+        default=None, description="Why it failed, or does not move; one CamelCase word."
+    )
     attempts: int = Field(default=0, description="Runs without new stored data so far.")
     start_time: datetime | None = Field(default=None, description="First run's start.")
     completion_time: datetime | None = Field(default=None, description="End, good or bad.")

@@ -10,10 +10,13 @@ Limits: where the location may be written, it holds the whole of it (``results.j
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -130,6 +133,12 @@ class RestorePlan(Model):
         omitted = Counter(self.omitted) + Counter(item.resource for item in dropped)
         kept = [item for item in self.objects if id(item) not in gone]
         return self.model_copy(update={"objects": kept, "omitted": dict(omitted)})
+
+
+def in_config_map(found: Mapping[str, Any]) -> RestorePlan | None:
+    """The plan that a ConfigMap holds, if it holds one. Raises Damaged."""
+    data = (found.get("binaryData") or {}).get(KEY)
+    return unpack(base64.b64decode(data)) if data else None
 
 
 def unpack(data: bytes) -> RestorePlan:

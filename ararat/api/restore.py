@@ -90,6 +90,10 @@ class ReleaseAction(StrEnum):
     FAIL = "Fail"
 
 
+#: Why nothing is written into a claim: it is not there.
+CLAIM_GONE = "ClaimGone"
+
+
 class Release(Model):
     """A person's word on volumes that are not filled."""
 

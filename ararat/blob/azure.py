@@ -35,7 +35,7 @@ from ararat.layout import is_data
 
 from . import azure_client, azure_errors, login
 from .errors import StoreUnreachable
-from .store import BlobInfo, Names, check_name
+from .store import BlobInfo, Names, OpenBlob, check_name
 
 T = TypeVar("T")
 Reload = Callable[[], Awaitable[Mapping[str, bytes]]]
@@ -46,7 +46,10 @@ DEADLINE = 25.0
 SECONDS_PER_MIB = 16.0
 MIB = 1024 * 1024
 BLOCK = 8 * MIB
-PAGE = 5000  # the service's maximum
+#: The SDK makes objects of a whole page at once, 9 KiB for each blob: an agent's memory would grow
+#: with its repositories. Data is listed by maintenance only, which has more room and less time.
+PAGE = 100
+DATA_PAGE = 5000  # the service's maximum
 _RELOAD_PAUSE = 5.0
 #: How often in a row a download that brings nothing is asked for again.
 _RESUMES = 3
@@ -134,6 +137,9 @@ class AzureStore:
             raise
         return found
 
+    async def open(self, name: str) -> OpenBlob | None:
+        return None
+
     async def head(self, name: str) -> BlobInfo:
         found = await self._call(name, lambda: self._blob(name).get_blob_properties())
         return self._info(found)
@@ -212,7 +218,7 @@ class AzureStore:
             return self._container.list_blobs(
                 name_starts_with=self._prefix + prefix,
                 include=["metadata"] if metadata else None,
-                results_per_page=PAGE,
+                results_per_page=DATA_PAGE if prefix.rstrip("/").endswith("/data") else PAGE,
             )
 
         async for item in self._pages(prefix or "the location", listing):

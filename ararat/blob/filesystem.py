@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .directory import Directory
-from .store import BlobInfo, Names
+from .store import BlobInfo, Names, OpenBlob
 
 _PIECE = 512 * 1024
 
@@ -31,7 +31,7 @@ class FilesystemStore:
     async def read(
         self, name: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
-        descriptor = await asyncio.to_thread(self._directory.open, name)
+        descriptor = (await self.open(name)).descriptor
         try:
             end = None if length is None else offset + length
             while end is None or offset < end:
@@ -43,6 +43,14 @@ class FilesystemStore:
                 yield piece
         finally:
             os.close(descriptor)
+
+    async def open(self, name: str) -> OpenBlob:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, name))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
 
     async def head(self, name: str) -> BlobInfo:
         return await asyncio.to_thread(self._directory.head, name)
@@ -132,6 +140,10 @@ class FilesystemStore:
     async def close(self) -> None:
         """Nothing is kept open between calls."""
 
+    def _open(self, name: str) -> OpenBlob:
+        descriptor = self._directory.open(name)
+        return OpenBlob(descriptor, os.fstat(descriptor).st_size)
+
     def _read_piece(self, name: str, descriptor: int, size: int, offset: int) -> bytes:
         with self._directory.errors(name):
             return os.pread(descriptor, size, offset)
@@ -141,6 +153,12 @@ class FilesystemStore:
         with self._directory.errors(name):
             while view:
                 view = view[os.write(descriptor, view) :]
+
+
+def _close(opened: asyncio.Future[OpenBlob]) -> None:
+    """Nobody waits for it any more."""
+    if not opened.cancelled() and opened.exception() is None:
+        os.close(opened.result().descriptor)
 
 
 def _below(folder: str, prefix: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
-from .store import BlobInfo, BlobStore, Names
+from .store import BlobInfo, BlobStore, Names, OpenBlob
 
 
 class ForwardingStore(BlobStore):
@@ -26,6 +26,10 @@ class ForwardingStore(BlobStore):
         self, name: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
         return self.inner.read(name, offset=offset, length=length)
+
+    async def open(self, name: str) -> OpenBlob | None:
+        """None: who overrides ``read`` must not be passed by."""
+        return None
 
     async def head(self, name: str) -> BlobInfo:
         return await self.inner.head(name)

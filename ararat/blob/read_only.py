@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from ararat.errors import AccessDenied
 
 from .forwarding import ForwardingStore
-from .store import BlobInfo
+from .store import BlobInfo, OpenBlob
 
 
 class LocationReadOnly(AccessDenied):
@@ -28,6 +28,9 @@ class LocationReadOnly(AccessDenied):
 
 class ReadOnlyStore(ForwardingStore):
     """Reads like the store within."""
+
+    async def open(self, name: str) -> OpenBlob | None:
+        return await self.inner.open(name)  # it is open for reading alone
 
     async def put(self, name: str, data: bytes, **options: Any) -> BlobInfo:
         _refuse("stored", name)

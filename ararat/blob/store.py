@@ -48,6 +48,14 @@ class BlobInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class OpenBlob:
+    """A blob that is a file of this machine, open for reading."""
+
+    descriptor: int
+    size: int
+
+
 class BlobStore(Protocol):
     """See the module's promises."""
 
@@ -59,6 +67,13 @@ class BlobStore(Protocol):
         self, name: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
         """The blob (or a part of it) in pieces. Raises NotFound before the first piece."""
+        ...
+
+    async def open(self, name: str) -> OpenBlob | None:
+        """The blob as an open file, the caller's to close; None: here it is none. Raises NotFound.
+
+        What is read from it is what ``read`` would give, without its retries.
+        """
         ...
 
     async def head(self, name: str) -> BlobInfo:

@@ -10,10 +10,12 @@ from ararat.cli import session
 
 
 def confirm(question: str, *, yes: bool, about: str) -> None:
-    """Shows ``about`` and asks; aborts unless the answer is yes. ``yes``: nobody is asked."""
+    """Shows ``about`` and asks; ends unless the answer is yes. ``yes``: nobody is asked."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody can be asked here: say --yes")
     session.note(about)
-    typer.confirm(question, abort=True, err=True)
+    if not typer.confirm(question, err=True):
+        session.note("nothing was changed")
+        raise typer.Exit(session.FAILED)

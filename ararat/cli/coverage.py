@@ -101,7 +101,7 @@ def restore_table(rows: Iterable[Row]) -> str:
 def _of_volume(volume: ManifestVolume) -> Row:
     note = volume.message or volume.reason
     if volume.coverage is Coverage.INCOMPLETE and volume.unreadable_count:
-        note = f"{human.plural(volume.unreadable_count, 'file')} could not be read"
+        note = human.unreadable(volume.unreadable_count, volume.unreadable_paths)
     elif volume.empty:
         note = note or progress.EMPTY
     sockets = human.sockets_left_out(volume.socket_count, volume.socket_paths)

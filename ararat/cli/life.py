@@ -47,6 +47,7 @@ def delete(
     object comes back.)
     """
     from ararat.api import Backup
+    from ararat.cli.confirm import confirm
     from ararat.cli.objects import find
 
     async def look(api: KubeApi) -> list[Backup]:
@@ -61,9 +62,9 @@ def delete(
                 f"backup {backup.name} is {backup.status.phase}: end it with "
                 f"'ararat backup cancel {backup.name}{settings.flags}' first"
             )
-    if not yes:
-        listed = ", ".join(backup.name for backup in backups)
-        typer.confirm(f"Delete {listed}, and all that is stored of it?", abort=True, err=True)
+    confirm(
+        "Delete, with all that is stored?", yes=yes, about="\n".join(_about(b) for b in backups)
+    )
 
     async def body(api: KubeApi) -> list[DeleteBackupRequest]:
         made = [await _request(api, settings, backup) for backup in backups]
@@ -152,6 +153,15 @@ def _pin(settings: Settings, name: str, *, pinned: bool) -> None:
         await api.patch(of(Backup), name, patch, namespace=settings.namespace)
 
     session.run(settings, body)
+
+
+def _about(backup: Backup) -> str:
+    """What a person should see of a backup before it goes."""
+    began = backup.status.start_time or backup.metadata.creation_timestamp
+    of = f" of schedule {backup.spec.schedule}" if backup.spec.schedule else ""
+    when = f", began {began:%Y-%m-%d %H:%M} UTC" if began else ""
+    pinned = ", PINNED" if backup.spec.pinned else ""
+    return f"backup {backup.name}{of}: {backup.status.phase}{when}{pinned}"
 
 
 async def _request(api: KubeApi, settings: Settings, backup: Backup) -> DeleteBackupRequest:

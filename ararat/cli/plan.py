@@ -1,4 +1,4 @@
-"""A restore's plan, read from the cluster; and the dry run that makes one.
+"""The dry run of a restore, for its plan.
 
 Decision: the controller makes the plan, because only it can read the backup. A dry run is a Restore
 that does nothing else; its object goes when its plan has been read, also after Ctrl-C.
@@ -7,17 +7,16 @@ that does nothing else; its object goes when its plan has been read, also after 
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import TYPE_CHECKING
 
 from ararat.api import Restore
-from ararat.api.plan import KEY, RestorePlan, unpack
+from ararat.api.plan import RestorePlan
 from ararat.api.restore import RestorePhase
 from ararat.cli import objects
 from ararat.cli.settings import Settings
-from ararat.errors import AraratError, NotFound
+from ararat.errors import AraratError
 from ararat.kube import ApiUnavailable, KubeApi, of
-from ararat.kube.resources import CONFIG_MAPS
+from ararat.plans import stored_plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,18 +24,6 @@ if TYPE_CHECKING:
 #: A dry run reads the backup's objects; large ones take a while.
 SECONDS = 300.0
 _LOOK_SECONDS = 0.3
-
-
-async def stored(api: KubeApi, settings: Settings, restore: Restore) -> RestorePlan | None:
-    """The plan that a restore has made; None where it has none (yet). Raises Damaged."""
-    if not restore.status.plan:
-        return None
-    try:
-        found = await api.get(CONFIG_MAPS, restore.status.plan, namespace=settings.namespace)
-    except NotFound:
-        return None
-    data = (found.get("binaryData") or {}).get(KEY)
-    return unpack(base64.b64decode(data)) if data else None
 
 
 async def make(
@@ -56,7 +43,7 @@ async def make(
                 raw = await api.get(of(Restore), name, namespace=settings.namespace)
                 found = Restore.parse(raw)
                 if found.status.phase.terminal:
-                    return await _result(api, settings, found)
+                    return await _result(api, found)
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError as error:
         raise ApiUnavailable(
@@ -67,8 +54,8 @@ async def make(
         await api.delete(of(Restore), name, namespace=settings.namespace, uid=uid)
 
 
-async def _result(api: KubeApi, settings: Settings, restore: Restore) -> RestorePlan:
-    plan = await stored(api, settings, restore)
+async def _result(api: KubeApi, restore: Restore) -> RestorePlan:
+    plan = await stored_plan(api, restore)
     if plan is None or restore.status.phase is not RestorePhase.COMPLETED:
         raise AraratError(restore.status.message or "the controller made no plan")
     return plan

@@ -218,7 +218,7 @@ def _volume(job: PodVolumeBackup | PodVolumeRestore, progress: Progress, *, note
 def _backup_note(job: PodVolumeBackup) -> str:
     status = job.status
     if status.incomplete:
-        return f"{human.plural(status.unreadable_count, 'file')} could not be read"
+        return human.unreadable(status.unreadable_count, status.unreadable_paths)
     if status.empty and not status.socket_count:
         return EMPTY
     return status.message or ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ararat.api import PodVolumeRestore, Restore, names
 from ararat.api.nodejob import JobPhase, Role
-from ararat.api.restore import Release, ReleaseAction, RestorePhase
+from ararat.api.restore import CLAIM_GONE, Release, ReleaseAction, RestorePhase
 from ararat.cli.objects import find, like
 from ararat.cli.settings import Settings
 from ararat.errors import InvalidSpec, NotFound
@@ -43,6 +43,8 @@ async def held_back(api: KubeApi, settings: Settings, name: str) -> HeldBack:
         if _annotation(claim, names.RESTORE_PENDING) == restore.uid
         for volume in (f"{claim['metadata']['namespace']}/{claim['metadata']['name']}",)
     }
+    told = (*restore.status.waiting, *restore.status.failures)
+    found |= {cause.object: "its claim was deleted" for cause in told if cause.reason == CLAIM_GONE}
     filled = {_volume(job) for job in jobs if _fills(job, JobPhase.COMPLETED)}
     async for pod in api.list(PODS, labels=labels):
         turn = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}/{TURN}"

@@ -61,13 +61,14 @@ def describe(settings: Settings, name: Name) -> None:
     """
     from ararat.api import Restore
     from ararat.api.base import utcnow
-    from ararat.cli import plan, restore_view
+    from ararat.cli import restore_view
     from ararat.cli.objects import find
+    from ararat.plans import stored_plan
 
     async def body(api: KubeApi) -> tuple[Restore, list[Row], RestorePlan | None]:
         restore = Restore.parse(await find(api, settings, Restore, name))
         rows = await _rows(api, settings, restore)
-        return restore, rows, await plan.stored(api, settings, restore)
+        return restore, rows, await stored_plan(api, restore)
 
     restore, rows, made = session.run(settings, body)
     output.text(restore_view.describe(restore, rows, utcnow(), made))
@@ -123,7 +124,10 @@ def cancel(settings: Settings, name: Name) -> None:
 @app.command()
 @with_settings
 def retry(settings: Settings, name: Name) -> None:
-    """Try the volumes again that a restore could not fill. Their pods stay held until then.
+    """Try again what a restore could not do, when the cause is mended.
+
+    One that had begun goes on where it was, and fills the volumes that failed; their pods stay held
+    until then. One that is Failed had changed nothing, and begins anew.
 
     \b
       ararat restore retry myrestore

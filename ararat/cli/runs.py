@@ -177,9 +177,12 @@ def retry(settings: Settings, name: str) -> None:
     async def body(api: KubeApi) -> None:
         found = Restore.parse(await find(api, settings, Restore, name))
         phase = found.status.phase
-        if phase is not RestorePhase.PARTIALLY_FAILED:
+        if phase is RestorePhase.CANCELLED:
+            raise InvalidSpec(f"restore {name} was cancelled: to begin anew, create another one")
+        if phase not in (RestorePhase.PARTIALLY_FAILED, RestorePhase.FAILED):
             raise InvalidSpec(
-                f"restore {name} is {phase}: only one that is PartiallyFailed has volumes to retry"
+                f"restore {name} is {phase}: only one that has failed, or of which some volumes "
+                "failed, can be tried again"
             )
         # What was told to fail is to be filled after all.
         kept = [e.to_dict() for e in found.spec.released if e.action is ReleaseAction.START]
@@ -190,10 +193,7 @@ def retry(settings: Settings, name: str) -> None:
         await api.patch(of(Restore), name, patch, namespace=settings.namespace)
 
     session.run(settings, body)
-    output.text(
-        f"restore {name} tries its failed volumes again; "
-        f"see 'ararat restore wait {name}{settings.flags}'"
-    )
+    output.text(f"restore {name} is tried again; see 'ararat restore wait {name}{settings.flags}'")
 
 
 def logs(settings: Settings, run: Run, name: str, form: Output, *, follow: bool = False) -> None:

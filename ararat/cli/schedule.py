@@ -319,7 +319,9 @@ def delete(
       ararat schedule delete nightly
     """
     from ararat.api import Schedule
+    from ararat.cli.confirm import confirm
     from ararat.cli.objects import find
+    from ararat.human import plural
     from ararat.kube import of
 
     async def look(api: KubeApi) -> int:
@@ -327,8 +329,7 @@ def delete(
         return found.status.backups
 
     count = session.run(settings, look)
-    if not yes:
-        typer.confirm(f"Delete schedule {name}? Its {count} backups stay.", abort=True, err=True)
+    confirm("Delete it?", yes=yes, about=f"schedule {name}: its {plural(count, 'backup')} stay")
 
     async def body(api: KubeApi) -> None:
         await api.delete(of(Schedule), name, namespace=settings.namespace)

@@ -2,6 +2,9 @@
 
 Decision: paths, queries and bodies are made here, by hand; there are few of them, and they are the
 same for every kind. ``transport`` knows how to get them across.
+A server with too much to do may need longer for one page than a call has, and would again if the
+listing began anew. So a page that does not come in time is asked for again, a fifth as large, and
+those after it are no larger: a listing goes on where it was.
 Limits: no protobuf; JSON of a page is decoded in the loop (5 MB take about 50 ms).
 """
 
@@ -39,7 +42,12 @@ from .errors import (
 )
 from .exec import Target
 from .resources import CONTROLLER_REVISIONS, PODS, SECRETS, ResourceType
-from .transport import REQUESTS, Query, Transport
+from .transport import REQUESTS, TIMED_OUT, Query, Transport
+
+#: A page that did not come in time is asked for again, so many times smaller.
+_SMALLER = 5
+#: How often: where the server has sent pages before, and where it has sent none.
+_TRIES, _FIRST_TRIES = 3, 1
 
 
 class KubeClient(KubeApi):
@@ -95,6 +103,7 @@ class KubeClient(KubeApi):
         what = _what("list", rt, namespace)
         path = rt.path(namespace=namespace)
         token = ""
+        tries = _FIRST_TRIES
         while True:
             query = [*selection]
             if page:
@@ -110,6 +119,12 @@ class KubeClient(KubeApi):
                     raise
                 token = gone.continue_token
                 continue
+            except ApiUnavailable as late:
+                if late.reason != TIMED_OUT or page < _SMALLER or not tries:
+                    raise
+                page, tries = page // _SMALLER, tries - 1
+                continue
+            tries = _TRIES
             meta = raw.get("metadata") or {}
             items = raw.get("items") or []
             for item in items:

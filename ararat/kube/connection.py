@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import yaml
-
 from ararat.errors import InvalidSpec
 
 from .client import KubeClient
@@ -20,7 +18,7 @@ from .library import (
     ConfigException,
     Configuration,
     InClusterConfigLoader,
-    load_kube_config,
+    kubeconfig_loader,
 )
 from .transport import Transport
 
@@ -57,7 +55,7 @@ async def connect(
         transport = Transport(
             configuration, timeout=timeout, parallel=parallel, reauthenticate=reauthenticate
         )
-    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (ConfigException, OSError, ValueError, TypeError) as error:
         where = path or "the pod's service account"
         raise InvalidSpec(
             f"cannot connect to a cluster with {where}: {shorten(str(error))}",
@@ -78,9 +76,17 @@ async def _load_kubeconfig(
     path: str, context: str | None, configuration: Configuration
 ) -> Callable[[], Awaitable[object]]:
     """Returns what loads it again: tokens of cloud logins last an hour, ``logs -f`` longer."""
-    loader = await load_kube_config(  # type: ignore[no-untyped-call]
-        config_file=path, context=context, client_configuration=configuration, persist_config=False
-    )
+    import yaml
+
+    try:
+        loader = await kubeconfig_loader()(
+            config_file=path,
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
     async def again() -> None:
         await loader.load_and_set(configuration)

@@ -2,9 +2,10 @@
 
 Problem: ``import kubernetes`` brings the synchronous client, its dynamic one, requests, OAuth
 and a JSON schema validator: 18 MiB in every agent of every node, none of it ever called.
-Decision: while our few modules are imported, the two packages above them are stood in for by empty
+Decision: while our few modules are imported, the packages above them are stood in for by empty
 ones, so that their ``__init__`` does not run. The stand-ins are taken away at once: whoever
-imports ``kubernetes`` later gets all of it.
+imports ``kubernetes`` later gets all of it. What reads kubeconfigs (YAML, dates, logins of clouds)
+is imported by who has one, which no pod does.
 Limits: if a release moves what is imported here, the import fails, and so does every test.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -26,7 +28,8 @@ def _alone() -> Iterator[None]:
     assert found.origin is not None
     root = Path(found.origin).parent
     made = []
-    for name, path in (("kubernetes", root), ("kubernetes.aio", root / "aio")):
+    for name in ("kubernetes", "kubernetes.aio", "kubernetes.aio.config", "kubernetes.aio.utils"):
+        path = root.joinpath(*name.split(".")[1:])
         if name not in sys.modules:
             module = ModuleType(name)
             module.__path__ = [str(path)]
@@ -49,7 +52,14 @@ with _alone():
         SERVICE_TOKEN_FILENAME,
         InClusterConfigLoader,
     )
-    from kubernetes.aio.config.kube_config import load_kube_config
+
+
+def kubeconfig_loader() -> Any:
+    """``load_kube_config`` of the library."""
+    with _alone():
+        from kubernetes.aio.config.kube_config import load_kube_config
+    return load_kube_config
+
 
 __all__ = [
     "SERVICE_CERT_FILENAME",
@@ -59,5 +69,5 @@ __all__ = [
     "Configuration",
     "InClusterConfigLoader",
     "RESTClientObject",
-    "load_kube_config",
+    "kubeconfig_loader",
 ]

@@ -50,6 +50,8 @@ LATENCY = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60),
 )
 CONNECT_SECONDS = 10
+#: Reason of a call that got no answer within its deadline.
+TIMED_OUT = "ApiTimeout"
 #: How often one call is repeated at the server's request.
 REPEATS = 5
 
@@ -126,9 +128,9 @@ class Transport:
             answer = data if raw else _decode(data, what)
             outcome = "ok"
         except TimeoutError as error:
-            outcome = "ApiTimeout"
+            outcome = TIMED_OUT
             raise ApiUnavailable(
-                f"{what}: no answer within {self._timeout:g} s", reason="ApiTimeout"
+                f"{what}: no answer within {self._timeout:g} s", reason=TIMED_OUT
             ) from error
         except ApiError as error:
             outcome = error.reason

@@ -60,15 +60,6 @@ def common(
     return arguments
 
 
-def init(*, like: CopySource | None = None, password_file: str = "") -> list[str]:
-    """``like``: data is cut as in that repository, so that what is copied from it is deduplicated
-    with what is stored later."""
-    arguments = ["init", "--repository-version=2"]
-    if like is None:
-        return arguments
-    return [*arguments, "--copy-chunker-params", *_source(like, password_file)]
-
-
 def backup(request: BackupRequest, *, root: str, binary: Binary) -> list[str]:
     """``root`` is the volume's absolute path, which restic matches exclude patterns against."""
     arguments = ["backup", f"--host={request.host}", "--group-by=host"]
@@ -130,6 +121,8 @@ def restore(request: RestoreRequest) -> list[str]:
 def compare(request: CompareRequest) -> list[str]:
     """What a restore over the volume would have to write, which is what differs."""
     arguments = ["restore", check_id(request.snapshot_id), "--target=.", "--dry-run", "-vv"]
+    if not request.lock:
+        arguments.append("--no-lock")
     return [*arguments, *(f"--include={pattern}" for pattern in request.include)]
 
 
@@ -143,11 +136,12 @@ def snapshots(*, host: str | None, tags: Sequence[str]) -> list[str]:
     return arguments
 
 
-def ls(snapshot_id: str, path: str | None, *, recursive: bool = True) -> list[str]:
+def ls(snapshot_id: str, path: str | Sequence[str] | None, *, recursive: bool = True) -> list[str]:
     arguments = ["ls", check_id(snapshot_id)]
     if path is None:
         return arguments
-    return [*arguments, *(["--recursive"] if recursive else []), _absolute(path)]
+    paths = [path] if isinstance(path, str) else path
+    return [*arguments, *(["--recursive"] if recursive else []), *map(_absolute, paths)]
 
 
 def dump(snapshot_id: str, path: str) -> list[str]:
@@ -214,17 +208,12 @@ def copy(snapshot_ids: Sequence[str], *, source: CopySource, password_file: str)
     """Into the session's repository. Named ids only: "all" is the caller's to spell out."""
     if not snapshot_ids:
         raise InvalidSpec("no snapshot was named")
-    arguments = ["copy", *_source(source, password_file)]
+    arguments = ["copy", f"--from-repo={source.url}", f"--from-password-file={password_file}"]
+    if source.key_id:
+        arguments.append(f"--from-key-hint={check_id(source.key_id)}")
     if source.read_only:
         arguments.append("--no-lock")  # restic locks the destination all the same
     return [*arguments, *map(check_id, snapshot_ids)]
-
-
-def _source(source: CopySource, password_file: str) -> list[str]:
-    arguments = [f"--from-repo={source.url}", f"--from-password-file={password_file}"]
-    if source.key_id:
-        arguments.append(f"--from-key-hint={check_id(source.key_id)}")
-    return arguments
 
 
 def key_add(*, password_file: str, host: str, user: str) -> list[str]:

@@ -108,9 +108,10 @@ class Restic:
         return messages.repository_config(await self._json(command, what="opening the repository"))
 
     async def ls(
-        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+        self, snapshot_id: str, *, path: str | Sequence[str] | None = None, recursive: bool = True
     ) -> AsyncGenerator[Node, None]:
-        """The entries of a snapshot, or of one directory in it (and of all below)."""
+        """The entries of a snapshot, or of directories in it (and of all below); a file is its
+        own only entry."""
         held = b""
         async for chunk in self._runner.stream(
             arguments.ls(snapshot_id, path, recursive=recursive), what="listing a snapshot"

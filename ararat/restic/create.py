@@ -1,10 +1,10 @@
 """Making a repository, and finding the one that is there.
 
-Problem: restic writes its key before its config, so parallel or interrupted inits in one directory
-leave keys that open nothing, and every one of them says "initialized".
-Decision: each attempt has a fresh directory of its own. It is initialised, given its key of low
-cost, opened once to prove it, and only then named by ``current.json``, which is create-only: the
-first one wins, the others take the winner's and remove their own directory.
+Problem: a repository is a key and a config, which are two writes: parallel or interrupted inits in
+one directory leave keys that open nothing, and every one of them says "initialized".
+Decision: each attempt has a fresh directory of its own. Its key of low cost and its config are
+written, restic opens it once to prove it, and only then it is named by ``current.json``, which is
+create-only: the first one wins, the others take the winner's and remove their own directory.
 An attempt that dies leaves a directory that nothing names, with a few small files;
 ``remove_abandoned`` takes it away later: only what never held a backup, and only where another
 directory has been named, so that a creator that wakes up late cannot name a removed one.
@@ -24,12 +24,13 @@ from ararat.errors import AraratError, Conflict, Damaged, NotFound
 from ararat.keys import check_fingerprint, fingerprint, repository_password
 from ararat.layout import CurrentFile, FollowingFile
 
-from . import arguments, keyfile
+from . import keyfile
 from .commands import Restic
+from .config import new_config, seal_config
+from .crypt import random_keys
 from .keyfile import KeyIdentity
-from .models import Access, LockOwner
+from .models import Access, LockOwner, RepositoryConfig
 from .rest_paths import Kind
-from .runner import Runner
 from .session import open_runner
 from .settings import Settings
 
@@ -163,58 +164,43 @@ async def initialise(
     owner: LockOwner,
     scratch_dir: Path,
     settings: Settings | None = None,
-    like: Runner | None = None,
+    like: RepositoryConfig | None = None,
 ) -> CurrentFile:
     """A repository in a fresh directory, proven to open, which nothing names yet.
 
-    ``like``: an open session; data is cut into the same pieces as in its repository.
+    ``like``: data is cut into the same pieces as in that repository.
     """
     directory = layout.fresh_directory(folder)
     name = layout.repository_name(directory)
     password = repository_password(master, location_id, name)
+    who = KeyIdentity(location_id, name, fingerprint(master))
+    keys = random_keys()
+    key = keyfile.wrap(keys, password=password, who=who)
+    config = await asyncio.to_thread(new_config, like=like)
+    await store.put(f"{directory}/{Kind.KEY}/{key.id}", key.data, create_only=True)
+    await store.put(f"{directory}/{Kind.CONFIG}", seal_config(config, keys), create_only=True)
     async with open_runner(
         store=store,
         directory=directory,
         password=password,
-        key_id="",
-        access=Access.APPEND_ONLY,
+        key_id=key.id,
+        access=Access.READ_ONLY,
         owner=owner,
         cache_dir=None,
         scratch_dir=scratch_dir,
         settings=settings,
     ) as runner:
-        if like is None:
-            await runner.run(arguments.init(), what="making a repository")
-        else:
-            with runner.inheriting(like.session.password) as inherited:
-                command = arguments.init(like=like.as_source, password_file=inherited.path)
-                await runner.run(command, what="making a repository", inherited=inherited)
-        who = KeyIdentity(location_id, name, fingerprint(master))
-        key_id = await _lower_cost(store, directory, password, who)
-        config = await Restic(runner).cat_config()  # there is no other key left to open it with
+        read = await Restic(runner).cat_config()
+    if read != config:
+        raise Damaged(f"restic reads another config in {directory} than was written")
     return CurrentFile(
         directory=directory,
         repository_name=name,
         repository_id=config.id,
-        key_id=key_id,
+        key_id=key.id,
         key_fingerprint=who.fingerprint,
         made_under=who.fingerprint,
     )
-
-
-async def _lower_cost(store: BlobStore, directory: str, password: str, who: KeyIdentity) -> str:
-    """Replace the one key file that ``init`` wrote; the id of the new one."""
-    folder = f"{directory}/{Kind.KEY}/"
-    names = [blob.name async for blob in store.list(folder)]
-    if len(names) != 1:
-        raise Damaged(f"the fresh repository {directory} has {len(names)} keys")
-    old = await store.get(names[0])
-    new = await asyncio.to_thread(
-        keyfile.rewrap, old, password=password, new_password=password, who=who
-    )
-    await store.put(f"{folder}{new.id}", new.data, create_only=True)
-    await store.delete(names[0])
-    return new.id
 
 
 async def remove_unnamed(store: BlobStore, directory: str) -> None:

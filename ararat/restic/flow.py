@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import io
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from ararat.blob.pace import Counter, Pace, shared_pace
 
@@ -53,6 +54,15 @@ class Flow:
         self.buffers = Buffers()
         self.requests = requests or Pace()
         self.rate = Rate(bandwidth)
+
+    def memory(self, size: int, *, urgent: bool) -> AbstractAsyncContextManager[None]:
+        """Wait until this much may be held; what others wait for does not queue behind data."""
+        return contextlib.nullcontext() if urgent else self.bytes.hold(size)
+
+    async def paid(self, size: int, *, urgent: bool, gone: Callable[[], bool]) -> None:
+        """Wait for the node's bandwidth; what others wait for does not. Raises ConnectionError."""
+        if not urgent:
+            await self.rate.take(size, gone=gone)
 
 
 _flows: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flow] = weakref.WeakKeyDictionary()

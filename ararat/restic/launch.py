@@ -136,14 +136,25 @@ def yield_disk(priority: str) -> None:
     _check(libc.syscall(number, _IOPRIO_WHO_PROCESS, 0, IO_PRIORITIES[priority]), "ioprio_set")
 
 
+def leave_no_core_dump() -> None:
+    """It would hold the repository's password.
+
+    The kernel does not apply a limit of 0 where core dumps go to a program (core(5)), as they do on
+    nodes with systemd or apport. A limit of 1 it takes there for a crash of that program itself,
+    and dumps nothing; for a file one byte is too little.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    limit = 0 if hard == 0 else 1  # who has given up the right to more does not get it back
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
 def main(arguments: list[str]) -> None:
     spec = json.loads(arguments[0])
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "PR_SET_PDEATHSIG")
     if os.getppid() != spec["parent"]:
         raise OSError(0, "the parent is gone already")
-    # A core dump would hold the repository's password.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core_dump()
     if spec.get("oom_score") is not None:
         with open("/proc/self/oom_score_adj", "w") as handle:
             handle.write(str(spec["oom_score"]))

@@ -4,14 +4,15 @@ Problem: ``restic unlock`` takes a lock for dead by host name and process id, wh
 between containers; it can delete the lock of a running backup.
 Decision: our server stores each lock with its owner as metadata, in the same request. A lock is
 dead only if the process that held it was reaped (its session sweeps it), if a later container of
-the same pod runs, or if the blob has not been renewed for 45 minutes by the store's own clock:
-a live restic renews every 5 minutes and gives up at 22.5.
+the same pod runs, if another process holds the node's lock that its owner held for as long as it
+ran, or if the blob has not been renewed for 45 minutes by the store's own clock: a live restic
+renews every 5 minutes and gives up at 22.5.
 Limits: a missing pod, node or cluster proves nothing: a partitioned node goes on writing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -41,6 +42,7 @@ def metadata(owner: LockOwner) -> dict[str, str]:
         "pod_uid": owner.pod_uid,
         "container_start": owner.container_start,
         "job": owner.job,
+        "node_lock": owner.node_lock,
     }
     return {
         f"{_PREFIX}{key}": value.encode("ascii", "replace").decode()
@@ -52,7 +54,7 @@ def metadata(owner: LockOwner) -> dict[str, str]:
 def owner_of(found: dict[str, str]) -> LockOwner | None:
     fields = {
         key: found.get(f"{_PREFIX}{key}", "")
-        for key in ("cluster", "pod_uid", "container_start", "job")
+        for key in ("cluster", "pod_uid", "container_start", "job", "node_lock")
     }
     return LockOwner(**fields) if any(fields.values()) else None
 
@@ -73,19 +75,33 @@ def dead_locks(
     """The locks that may be removed, and why. ``now`` is the store's clock.
 
     ``running`` are containers known to run at this moment (their ``job`` does not matter): an
-    earlier container of the same pod has ended, whatever it left behind.
+    earlier container of the same pod has ended, and so has who had the node's lock before them,
+    whatever was left behind.
     """
+    running = list(running)
     current = {(o.cluster, o.pod_uid): o.container_start for o in running if o.pod_uid}
+    holders = {(o.cluster, o.node_lock): _container(o) for o in running if o.node_lock}
     dead = []
     for lock in locks:
         owner = lock.owner
         started = current.get((owner.cluster, owner.pod_uid)) if owner else None
         if owner is not None and started is not None and owner.container_start < started:
             dead.append((lock, "a later container of the same pod runs"))
+        elif owner is not None and _ousted(owner, holders):
+            dead.append((lock, "another agent holds the lock of its node"))
         elif now - lock.created > STALE_AFTER:
             minutes = int((now - lock.created).total_seconds() // 60)
             dead.append((lock, f"not renewed for {minutes} minutes"))
     return dead
+
+
+def _container(owner: LockOwner) -> tuple[str, str]:
+    return owner.pod_uid, owner.container_start
+
+
+def _ousted(owner: LockOwner, holders: Mapping[tuple[str, str], tuple[str, str]]) -> bool:
+    holder = holders.get((owner.cluster, owner.node_lock))
+    return holder is not None and holder != _container(owner)
 
 
 async def remove_lock(store: BlobStore, directory: str, lock_id: str) -> None:

@@ -143,7 +143,11 @@ def snapshots(found: Any) -> list[Snapshot]:
 
 
 def repository_config(found: Message) -> RepositoryConfig:
-    return RepositoryConfig(id=str(found["id"]), version=int(found["version"]))
+    return RepositoryConfig(
+        id=str(found["id"]),
+        version=int(found["version"]),
+        chunker_polynomial=str(found["chunker_polynomial"]),
+    )
 
 
 def node(message: Message) -> Node | None:

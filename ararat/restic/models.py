@@ -35,6 +35,9 @@ class LockOwner:
     container_start: str
     #: UID of the node job (or of the backup, for its objects).
     job: str
+    #: The node's lock that it holds for as long as it runs; empty: none. Whoever holds that very
+    #: lock later proves that this one has ended.
+    node_lock: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,8 @@ class CompareRequest:
     target: Path | int
     #: Only these, as restic patterns within the snapshot (``/dir/file``); empty is everything.
     include: tuple[str, ...] = ()
+    #: Whether a lock is stored meanwhile. Without one, an index that is replaced under it fails it.
+    lock: bool = True
     confinement: Confinement = Confinement.WHERE_POSSIBLE
 
 
@@ -289,6 +294,8 @@ class Snapshot:
 class RepositoryConfig:
     id: str
     version: int
+    #: Hexadecimal; by it data is cut.
+    chunker_polynomial: str
 
 
 @dataclass(frozen=True, kw_only=True)

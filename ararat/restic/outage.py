@@ -3,7 +3,7 @@
 Problem: restic retries for 15 minutes, whatever the cause; a wrong container name then looks like a
 slow backup, while giving up at the first error would lose a job of hours to a network blip.
 Decision: an outage begins with the first request that fails and ends with the first answer. It is
-over-long after 30 s if the store has never answered in this session, if it refuses the credentials
+over-long after 25 s if the store has never answered in this session, if it refuses the credentials
 or if the container is missing; after 2 minutes otherwise. A timer decides, not the next request.
 Limits: an answer of any kind counts, "not found" among them: it proves that somebody is there.
 """

@@ -24,7 +24,7 @@ from typing import TypeVar
 import structlog
 
 from ararat.blob.errors import StoreThrottled, StoreUnreachable
-from ararat.blob.store import BlobStore
+from ararat.blob.store import BlobStore, OpenBlob
 from ararat.errors import AccessDenied, AraratError, Conflict, InvalidSpec, NotFound, Retryable
 
 from . import locks
@@ -137,6 +137,15 @@ class RepositoryBlobs:
             if close is not None:  # a connection to the store is given back now, not some day
                 await close()
 
+    async def open(self, target: Target) -> OpenBlob | None:
+        """The content as an open file, where the store has it as one. Raises NotFound."""
+        name = self._name(target)
+        return await self._persist(target, lambda: self.store.open(name), answers=False)
+
+    async def move(self, target: Target, step: Callable[[], int]) -> int:
+        """A blocking step with that file, under the deadline of a call. Raises OSError too."""
+        return await self._once(target, lambda: asyncio.to_thread(step), more=0.0)
+
     async def listing(self, target: Target) -> list[tuple[str, int]]:
         """Ids and sizes of all files of a kind: all of them, or an error."""
 
@@ -210,17 +219,31 @@ class RepositoryBlobs:
         async with self._exclusively(name):
             if target.kind is Kind.LOCK:
                 if name not in self._locks:
-                    raise Refused(f"{target.name} is not this session's lock")
+                    await self._refuse_removal(target, f"{target.name} is not this session's lock")
+                    return
             elif self._access is not Access.MAINTENANCE or target.kind is Kind.CONFIG:
                 if name in self._saved:
                     log.info("restic-delete-ignored", file=target.name)
                     return
-                raise Refused(f"this session may not delete {target.name}")
+                why = f"this session may not delete {target.name}"
+                await self._refuse_removal(target, why)
+                return
             elif self._kept_for_readers(target):
                 return
             await self._persist(target, lambda: self.store.delete(name))
             self._locks.discard(name)
             self._saved.discard(name)
+
+    async def _refuse_removal(self, target: Target, why: str) -> None:
+        """Raises Refused, but for a file that is gone already.
+
+        That is what restic asks for again where the answer to its first request was lost.
+        """
+        try:
+            await self.size(target)
+        except NotFound:
+            return
+        raise Refused(why)
 
     def _kept_for_readers(self, target: Target) -> bool:
         """A pack that readers without a lock may still need goes another day (``drops``)."""
@@ -305,12 +328,16 @@ class RepositoryBlobs:
         call: Callable[[], Awaitable[T]],
         *,
         more: float = 0.0,
+        answers: bool = True,
     ) -> T:
-        """``call``, repeated while the store is away and the session lasts."""
+        """``call``, repeated while the store is away and the session lasts.
+
+        ``answers`` is false where its success does not say that the store is there.
+        """
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._once(target, call, more=more)
+                return await self._once(target, call, more=more, answers=answers)
             except (Retryable, AccessDenied) as exc:
                 if self.fatal is not None:
                     raise self.fatal from exc
@@ -321,7 +348,14 @@ class RepositoryBlobs:
                     await self._over.wait()
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _once(self, target: Target, call: Callable[[], Awaitable[T]], *, more: float) -> T:
+    async def _once(
+        self,
+        target: Target,
+        call: Callable[[], Awaitable[T]],
+        *,
+        more: float,
+        answers: bool = True,
+    ) -> T:
         if self.fatal is not None:
             raise self.fatal
         loop = asyncio.get_running_loop()
@@ -352,5 +386,6 @@ class RepositoryBlobs:
         except AraratError as exc:
             self.fail(exc)
             raise
-        self._outage.answered()
+        if answers:
+            self._outage.answered()
         return result

@@ -15,7 +15,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
@@ -23,21 +23,17 @@ from aiohttp import ClientError, web
 
 from ararat.errors import AraratError, InvalidSpec, NotFound
 
+from .download import Counts, Cut, Download, TooShort
 from .flow import Flow
 from .models import OperationStats, SessionStats
 from .repository_blobs import Refused, RepositoryBlobs, WrongContent
-from .rest_paths import CONTENT_TYPE_V2, ROOT, URGENT, Range, Target, parse_path, parse_range
+from .rest_paths import CONTENT_TYPE_V2, ROOT, URGENT, Target, parse_path, parse_range
 from .settings import MIB, Settings
 
 log = structlog.get_logger()
 
 #: sun_path has 108 bytes (unix(7)); restic's URL adds none, but leave room.
 SOCKET_LIMIT = 100
-#: Up to this much is read before an answer begins: metadata is mostly smaller, so that its length
-#: is known, and a file that is too short can still be told from one that is there.
-_AHEAD = MIB
-#: What an answer holds at most: what was read ahead, and what connections hold on both sides.
-_READING = 2 * MIB
 #: What a connection holds of a body before it is made to wait; the default is a quarter of what one
 #: read brings, so that every one of them would be followed by a pause.
 _READ_BUFFER = MIB // 4
@@ -109,7 +105,7 @@ class RestServer:
         self._active += 1
         self._idle.clear()
         began = time.monotonic()
-        counts = _Counts()
+        counts = Counts()
         answer: web.StreamResponse | None = None
         try:
             answer = await self._answer(request, counts)
@@ -130,7 +126,7 @@ class RestServer:
             failed = answer is None or (answer.status >= 400 and answer.status != 404)
             self._count(counts, failed=failed, seconds=time.monotonic() - began)
 
-    async def _answer(self, request: web.BaseRequest, counts: _Counts) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, counts: Counts) -> web.StreamResponse:
         target = parse_path(request.rel_url.raw_path)
         if target is None:
             if request.method == "POST" and request.raw_path == f"{ROOT}?create=true":
@@ -167,18 +163,18 @@ class RestServer:
             return 404
         if isinstance(exc, Refused):
             return 403
-        if isinstance(exc, _TooShort):
+        if isinstance(exc, TooShort):
             return 416
         return 400 if isinstance(exc, WrongContent | InvalidSpec) else 503
 
-    async def _list(self, target: Target, counts: _Counts) -> web.Response:
+    async def _list(self, target: Target, counts: Counts) -> web.Response:
         files = await self._blobs.listing(target)
         body = json.dumps([{"name": name, "size": size} for name, size in files]).encode()
         counts.sent = len(body)
         return web.Response(body=body, content_type=CONTENT_TYPE_V2)
 
     async def _load(
-        self, request: web.BaseRequest, target: Target, counts: _Counts
+        self, request: web.BaseRequest, target: Target, counts: Counts
     ) -> web.StreamResponse:
         wanted = parse_range(request.headers.get("Range"))
         if wanted is None:
@@ -186,86 +182,34 @@ class RestServer:
         if target in self._short:
             end = wanted.offset + (wanted.length or 0)
             if end > await self._blobs.size(target):
-                raise _TooShort(f"{target.name} ends before the range does")
-        pieces = self._blobs.load(target, offset=wanted.offset, length=wanted.length)
-        async with aclosing(pieces), self._memory(target, _READING):
-            return await self._send(request, target, pieces, wanted, counts)
+                raise TooShort(f"{target.name} ends before the range does")
+        download = Download(self._blobs, self._flow, request, target, wanted=wanted, counts=counts)
+        try:
+            return await download.run()
+        except Cut as cut:
+            # The answer has begun: cutting it short is all that can be said.
+            log.info("restic-answer-cut", operation=counts.operation, error=cut.cause.message)
+            if isinstance(cut.cause, TooShort):
+                self._short.add(target)
+            cut.response.force_close()
+            if request.transport is not None:
+                request.transport.abort()
+            return cut.response
 
-    async def _send(
-        self,
-        request: web.BaseRequest,
-        target: Target,
-        pieces: AsyncIterator[bytes],
-        wanted: Range,
-        counts: _Counts,
-    ) -> web.StreamResponse:
-        partial = "Range" in request.headers
-        ahead: list[bytes] = []
-        held = 0
-        ended = False
-        while held < _AHEAD and (wanted.length is None or held < wanted.length):
-            piece = await anext(pieces, None)
-            if piece is None:
-                ended = True
-                break
-            ahead.append(piece)
-            held += len(piece)
-        if wanted.length is not None and ended:
-            raise _TooShort(f"{target.name} ends before the range does")
-        response = web.StreamResponse(status=206 if partial else 200)
-        response.content_type = "application/octet-stream"
-        if wanted.length is not None:
-            response.content_length = wanted.length
-            last = wanted.offset + wanted.length - 1
-            response.headers["Content-Range"] = f"bytes {wanted.offset}-{last}/*"
-        elif ended:
-            response.content_length = held
-            if partial and held:
-                last = wanted.offset + held - 1
-                response.headers["Content-Range"] = f"bytes {wanted.offset}-{last}/{last + 1}"
-        else:
-            response.enable_chunked_encoding()
-        await response.prepare(request)
-        while ahead:
-            piece = ahead.pop(0)
-            await self._paid(request, target, len(piece))
-            await response.write(piece)
-            counts.sent += len(piece)
-        if not ended:
-            try:
-                async for piece in pieces:
-                    await self._paid(request, target, len(piece))
-                    await response.write(piece)
-                    counts.sent += len(piece)
-                if wanted.length is not None and counts.sent < wanted.length:
-                    raise _TooShort(f"{target.name} ends before the range does")
-            except AraratError as exc:
-                # The answer has begun: cutting it short is all that can be said.
-                log.info("restic-answer-cut", operation=counts.operation, error=exc.message)
-                if isinstance(exc, _TooShort):
-                    self._short.add(target)
-                response.force_close()
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-        await response.write_eof()
-        return response
-
-    async def _save(
-        self, request: web.BaseRequest, target: Target, counts: _Counts
-    ) -> web.Response:
+    async def _save(self, request: web.BaseRequest, target: Target, counts: Counts) -> web.Response:
         size = request.content_length
         if size is None:
             return await self._refuse(request, 411)
         if size > _LARGEST:
             return await self._refuse(request, 413)
         counts.received = size
-        await self._paid(request, target, size)
+        urgent = target.kind in URGENT
+        await self._flow.paid(size, urgent=urgent, gone=lambda: request.transport is None)
         if size > self._settings.buffer_limit and target.id is not None:
             await self._blobs.save_stream(target, _body(request, size), size)
             return web.Response()
-        async with self._memory(target, size):
-            large = size > _AHEAD
+        async with self._flow.memory(size, urgent=urgent):
+            large = size > MIB
             with self._flow.buffers.lend() if large else nullcontext(io.BytesIO()) as buffer:
                 async for chunk in _body(request, size):
                     buffer.write(chunk)
@@ -273,15 +217,6 @@ class RestServer:
                 # Cut to the right size: getvalue() then hands it out without a copy.
                 await self._blobs.save(target, buffer.getvalue())
         return web.Response()
-
-    def _memory(self, target: Target, size: int) -> AbstractAsyncContextManager[None]:
-        """Wait until this much may be held; what others wait for does not queue behind data."""
-        return nullcontext() if target.kind in URGENT else self._flow.bytes.hold(size)
-
-    async def _paid(self, request: web.BaseRequest, target: Target, size: int) -> None:
-        """Wait for the node's bandwidth; what others wait for does not. Raises ConnectionError."""
-        if target.kind not in URGENT:
-            await self._flow.rate.take(size, gone=lambda: request.transport is None)
 
     async def _refuse(self, request: web.BaseRequest, status: int) -> web.Response:
         """An answer that restic reads only once it has sent its whole body."""
@@ -293,7 +228,7 @@ class RestServer:
             pass  # gone already
         return web.Response(status=status)
 
-    def _count(self, counts: _Counts, *, failed: bool, seconds: float) -> None:
+    def _count(self, counts: Counts, *, failed: bool, seconds: float) -> None:
         old = self._operations.get(counts.operation, OperationStats())
         self._operations[counts.operation] = OperationStats(
             requests=old.requests + 1,
@@ -302,19 +237,6 @@ class RestServer:
             bytes_out=old.bytes_out + counts.sent,
             seconds=old.seconds + seconds,
         )
-
-
-class _Counts:
-    """What one request adds to the session's numbers."""
-
-    def __init__(self) -> None:
-        self.operation = "other"
-        self.received = 0
-        self.sent = 0
-
-
-class _TooShort(AraratError):
-    """A range reaches beyond the end of a file."""
 
 
 async def _body(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:

@@ -21,6 +21,7 @@ from ararat.errors import Conflict
 from ararat.keys import fingerprint, repository_password
 from ararat.layout import CurrentFile, FollowingFile
 
+from .commands import Restic
 from .create import following_repository, initialise, remove_unnamed
 from .models import Access, LockOwner
 from .session import open_runner
@@ -54,17 +55,18 @@ async def make_successor(
         cache_dir=None,
         scratch_dir=scratch_dir,
         settings=settings,
-    ) as like:
-        made = await initialise(
-            store,
-            folder=folder,
-            master=master,
-            location_id=location_id,
-            owner=owner,
-            scratch_dir=scratch_dir,
-            settings=settings,
-            like=like,
-        )
+    ) as runner:
+        like = await Restic(runner).cat_config()
+    made = await initialise(
+        store,
+        folder=folder,
+        master=master,
+        location_id=location_id,
+        owner=owner,
+        scratch_dir=scratch_dir,
+        settings=settings,
+        like=like,
+    )
     chosen = FollowingFile(former=former.directory, successor=made)
     try:
         await store.put(layout.following(folder), chosen.encode(), create_only=True)

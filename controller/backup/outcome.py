@@ -14,6 +14,7 @@ from ararat.api import PodVolumeBackup
 from ararat.api.backup import BackupPhase, CoverageCounts, Failure
 from ararat.api.manifest import Coverage, ManifestVolume
 from ararat.api.nodejob import JobPhase
+from ararat.human import unreadable
 
 from .volumes import PlannedVolume
 
@@ -63,6 +64,7 @@ def volume_result(
         root=status.root if status and good else None,
         empty=bool(status and good and status.empty),
         unreadable_count=status.unreadable_count if status and good else 0,
+        unreadable_paths=status.unreadable_paths if status and good else [],
         socket_count=status.socket_count if status and good else 0,
         socket_paths=status.socket_paths if status and good else [],
         excludes=status.excludes if status and good else [],
@@ -79,7 +81,7 @@ def _judge(job: PodVolumeBackup | None) -> tuple[Coverage, str, str]:
             return (
                 Coverage.INCOMPLETE,
                 "FilesUnreadable",
-                f"{status.unreadable_count} files could not be read",
+                unreadable(status.unreadable_count, status.unreadable_paths),
             )
         return Coverage.BACKED_UP, "", ""
     if status.phase is JobPhase.COMPLETED:
@@ -151,7 +153,7 @@ def conclude(
     noted = [
         *warnings,
         *(
-            f"{v.id}: {v.unreadable_count} files could not be read and are not in the snapshot"
+            f"{v.id}: {unreadable(v.unreadable_count, v.unreadable_paths)}: not in the snapshot"
             for v in volumes
             if v.coverage is Coverage.INCOMPLETE
         ),

@@ -5,7 +5,7 @@ Decision: what was decided stands outside this process before anything follows f
 name and the plan in the location, node jobs under derived names, the objects' snapshot in status,
 the manifest create-only. Each look at a backup reads those and goes on. Only the collection of API
 objects runs beside (it may take minutes); if it is lost with the process it is done again.
-Limits: the log of a run begins anew when another controller takes over.
+Limits: of the log, the last seconds before a kill are lost (see keptlog).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from ararat import layout
 from ararat.api import Backup
 from ararat.api.backup import BackupPhase
 from ararat.api.base import utcnow
@@ -173,6 +174,8 @@ class BackupReconciler:
                 look.memory.namespaces = frozenset()
                 raise
         location = await self._context.location(location_name(self._context, backup))
+        kept, log_blob = look.memory.kept_log, layout.backup_log(backup.name)
+        await kept.read(location.store, log_blob, look.log, uid=backup.uid)
         if look.cancelled or not look.memory.uncommitted:
             manifest = await store.committed(location, backup)
             if manifest is not None:
@@ -189,7 +192,10 @@ class BackupReconciler:
         look.memory.plan = plan
         if look.cancelled:
             return await self._cancel(look, plan)
-        return await self._follow(look, location, plan)
+        wait = await self._follow(look, location, plan)
+        if look.memory.phase is None or not look.memory.phase.terminal:
+            await kept.keep(location.store, log_blob, look.log)
+        return wait
 
     async def _follow(self, look: Look, location: OpenLocation, plan: BackupPlan) -> float | None:
         jobs = look.jobs()

@@ -22,6 +22,7 @@ from controller.backup.plan import BackupPlan
 from controller.backup.volumes import PlannedVolume
 from controller.backup.watchdog import AgentWatchdog
 from controller.context import Context
+from controller.keptlog import KeptLog
 from controller.runlog import RunLog
 
 BACKUPS = resource_of(Backup)
@@ -45,6 +46,7 @@ class Memory:
     #: It was seen that no manifest has been committed, and this process has not tried since.
     uncommitted: bool = False
     plan: BackupPlan | None = None
+    kept_log: KeptLog = field(default_factory=KeptLog)
     #: Node jobs that the API server has, as far as this process knows: when it said so (monotonic).
     made: dict[str, float] = field(default_factory=dict)
     objects: asyncio.Task[Any] | None = None
@@ -141,6 +143,7 @@ class Look:
                 fields["seconds"] = f"{done.seconds:.1f}"
             if job.status.unreadable_count:
                 fields["unreadable"] = str(job.status.unreadable_count)
+                fields["paths"] = ", ".join(job.status.unreadable_paths)
             self.log.info("node job", **fields)
 
     async def hold(self, *, labels: dict[str, str]) -> None:

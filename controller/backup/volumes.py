@@ -9,7 +9,8 @@ A claim that several pods mount is read once, by the pod
 that is most surely able to (running, ready, on a node with an agent). A volume name in the
 annotation that the pod does not have is an error before anything starts.
 Limits: configuration volumes (secret, configMap, projected, downwardAPI) are API objects, not
-files, and are listed only where somebody asks for them by name.
+files, and are listed only where somebody asks for them by name. The gate's own volume in a restored
+pod is not the user's and is not listed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from ararat import excludes, hostpaths
+from ararat import excludes, gate, hostpaths
 from ararat.api.backup import BackupVolumes
 from ararat.api.base import Model
 from ararat.api.manifest import Coverage
@@ -116,6 +117,8 @@ def plan_volumes(view: ClusterView, asked_for: BackupVolumes) -> list[PlannedVol
         mistakes += unknown_volumes(pod)
         for volume in pod["spec"].get("volumes") or []:
             name = volume["name"]
+            if name == gate.VOLUME:
+                continue  # a restored pod has it, and a backup leaves the gate out of the pod
             named = name in asked
             refused = name in excluded and not named
             claim_name = claim_of(pod, volume)
@@ -374,10 +377,10 @@ def _claim_problem(view: ClusterView, claim: Raw | None, name: str) -> tuple[str
     if claim is None:
         return "ClaimNotFound", f"claim {name} does not exist"
     spec = claim.get("spec") or {}
-    if (claim.get("status") or {}).get("phase") != "Bound":
-        return "ClaimNotBound", f"claim {name} is not bound to a volume"
     if spec.get("volumeMode") == "Block":
         return "BlockMode", f"claim {name} is a block device: only file systems are read"
+    if (claim.get("status") or {}).get("phase") != "Bound":
+        return "ClaimNotBound", f"claim {name} is not bound to a volume"
     pv = view.volumes.get(spec.get("volumeName") or "")
     if pv is not None and "hostPath" in (pv.get("spec") or {}) and not _allowed(view, pv["spec"]):
         return (

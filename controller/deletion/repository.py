@@ -2,8 +2,9 @@
 
 Decision: ``current.json`` goes first, so that from then on nobody finds it; the rest can be
 finished at any time. A repository stays while a backup names it, while any snapshot stands in it
-(also one made by hand), and while a backup runs that may be writing to it: a running one says so in
-its phase before it asks for its repository, and asking waits for us.
+(also one made by hand) or is still to be copied into it by a re-encryption, and while a backup runs
+that may be writing to it: a running one says so in its phase before it asks for its repository, and
+asking waits for us.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from ararat.api import Backup, PodVolumeBackup, Repository
 from ararat.api.repository import RepositoryKind
 from ararat.errors import InvalidSpec
 from ararat.kube.resources import of as resource_of
-from ararat.restic.create import current_repository
+from ararat.restic.create import current_repository, following_repository
 from ararat.restic.successor import remove_directory
 from controller.context import Context
 from controller.deletion.manifests import Promises
 from controller.deletion.snapshots import listed
 from controller.location.open import OpenLocation
+from controller.repository.listing import made_by_hand, snapshots_of
 
 _VOLUMES = f"{layout.REPOSITORIES}/volumes/"
 log = structlog.get_logger("controller.deletion")
@@ -45,6 +47,8 @@ async def retire(
             return False
         if await listed(location, directory):
             return False
+        if await _is_copied_into(context, location, directory, promises):
+            return False
         current = await current_repository(location.store, folder)
         if current is not None and current.directory == directory:
             await location.store.delete(layout.current(folder))
@@ -66,6 +70,21 @@ async def remove(context: Context, location: OpenLocation, directory: str) -> No
     if current is None:
         name = naming.object_name(location.name, namespace, RepositoryKind.VOLUMES.value)
         await context.api.delete(resource_of(Repository), name, namespace=context.namespace)
+
+
+async def _is_copied_into(
+    context: Context, location: OpenLocation, directory: str, promises: Promises
+) -> bool:
+    """Whether a re-encryption has something left for it in the directory that it follows."""
+    following = await following_repository(location.store, directory.rpartition("/")[0])
+    if following is None or following.successor.directory != directory:
+        return False
+    if following.released_at is not None:
+        return False
+    former = following.former
+    if promises.names(former):
+        return True
+    return bool(made_by_hand(await snapshots_of(context, location, former)))
 
 
 async def _may_be_written(

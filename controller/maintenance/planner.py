@@ -65,6 +65,26 @@ class Plan:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """A maintenance job that was told to end, and whose pod has not gone yet."""
+
+    job: str
+    #: The node that should have ended the pod by now.
+    node: str = ""
+    #: It is not waited for any longer than this.
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        text = f"the end of job {self.job}, which gave way"
+        if self.node and self.until:
+            text += (
+                f": node {self.node} does not end its pod, which counts as gone from "
+                f"{self.until:%Y-%m-%d %H:%M} UTC on; remove the node if it is dead"
+            )
+        return text
+
+
 @dataclass(frozen=True)
 class Situation:
     """A repository as it is now."""
@@ -77,6 +97,7 @@ class Situation:
     #: Backups that will need it before long.
     waiting: Sequence[str] = ()
     deleting: bool = False
+    ending: Ending | None = None
     #: Maintenance jobs of other repositories.
     others: int = 0
     #: Nothing more fits into its location.
@@ -104,6 +125,8 @@ def decide(situation: Situation, plan: Plan, *, now: datetime) -> Decision:
     due = _due(situation, plan, now)
     if due is None:
         return Decision()
+    if situation.ending is not None:  # it may hold a lock to its last moment
+        return Decision(waits_for=str(situation.ending))
     # Copying only reads here, and adds there: it is in nobody's way, and may take days.
     alone = due.action is not MaintenanceAction.REENCRYPT
     if alone and situation.holders:

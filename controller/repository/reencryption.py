@@ -29,13 +29,13 @@ from ararat import keys, layout
 from ararat.api import BackupLocation
 from ararat.api.repository import MaintenanceAction
 from ararat.errors import AraratError, NotFound
+from ararat.human import plural
 from ararat.kube.api import KubeObject
 from ararat.layout import FollowingFile
 from ararat.restic.copies import copies
 from ararat.restic.create import current_repository, following_repository
-from ararat.restic.models import Access, Snapshot
+from ararat.restic.errors import NoRepository
 from ararat.restic.rekey import repository_folders
-from ararat.restic.session import open_repository
 from ararat.restic.successor import make_successor, mark, remove_directory, switch
 from controller.context import Context
 from controller.deletion.manifests import ManifestReader, Promises
@@ -43,7 +43,7 @@ from controller.keys import KeyRing
 from controller.location.description import drop_former_manifest_keys
 from controller.location.open import OpenLocation
 from controller.maintenance.copying import Copying
-from controller.repository.ensure import password_of
+from controller.repository.listing import made_by_hand, snapshots_of
 from controller.repository.readdress import Move, readdress, sign_anew
 from controller.repository.running import started_before
 
@@ -55,7 +55,6 @@ _REST = 20
 _LOOK_AGAIN = timedelta(minutes=10)
 _UNFINISHED = ("New", "Queued", "InProgress", "Finalizing")
 _ENDED_JOB = ("Completed", "Failed", "Cancelled")
-_TAG = "ararat"
 log = structlog.get_logger("controller.rotation")
 
 
@@ -265,24 +264,22 @@ class _Location:
 
     async def _copied(self, following: FollowingFile, promises: Promises) -> _Copied:
         """What backups name in the former directory, and people made there by hand."""
-        former = await self._snapshots(following.former)
-        wanted = set(promises.snapshots(following.former))
-        wanted |= {one.id for one in former if _TAG not in one.tags}
+        former = await snapshots_of(self.context, self.location, following.former)
+        wanted = set(promises.snapshots(following.former)) | made_by_hand(former)
         if not wanted:
             return _Copied(wanted)  # the successor may be gone by now
-        return _Copied(wanted, copies(former, await self._snapshots(following.successor.directory)))
-
-    async def _snapshots(self, directory: str) -> list[Snapshot]:
-        async with open_repository(
-            store=self.location.store,
-            directory=directory,
-            password=password_of(self.location, layout.repository_name(directory)),
-            access=Access.READ_ONLY,
-            owner=self.context.lock_owner("reencryption"),
-            cache_dir=self.context.cache_dir,
-            scratch_dir=self.context.scratch_dir,
-        ) as restic:
-            return await restic.snapshots()
+        into = following.successor.directory
+        try:
+            there = await snapshots_of(self.context, self.location, into)
+        except NoRepository as exc:
+            raise NotFound(
+                f"{plural(len(wanted), 'snapshot')} of {following.former} "
+                f"({min(wanted)[:8]}, ...) cannot be copied, because {into} is gone: if backups "
+                "name none of them, copy them elsewhere with restic and forget them there, see "
+                "docs/keys.md",
+                reason="SuccessorGone",
+            ) from exc
+        return _Copied(wanted, copies(former, there))
 
     def _wants(self, folder: str, following: FollowingFile, copied: _Copied) -> Waits:
         """Have the repository's maintenance copy what is missing."""

@@ -183,13 +183,13 @@ def _is_held(pod: Mapping[str, Any], wanted: Sequence[str], restore_uid: str) ->
     if found.get("restartPolicy"):  # a sidecar would let the others start beside it
         return False
     listed = _argument(arguments, "--volumes").split(",")
-    mounts = {m.get("name"): m for m in found.get("volumeMounts") or []}
+    mounts = {(m.get("name"), m.get("mountPath")) for m in found.get("volumeMounts") or []}
     sources = {v.get("name"): v for v in spec.get("volumes") or []}
     return (
         _argument(arguments, "--restore-uid") == restore_uid
         and set(wanted) <= set(listed)
         and set(wanted) <= set(gated_volumes(pod))
-        and mounts.get(gate.VOLUME, {}).get("mountPath") == gate.MOUNT_PATH
+        and (gate.VOLUME, gate.MOUNT_PATH) in mounts
         and "emptyDir" in sources.get(gate.VOLUME, {})
     )
 

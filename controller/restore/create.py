@@ -31,7 +31,9 @@ from .plan import Item
 from .stored import Object
 from .workloads import merge_account
 
-#: Seconds between attempts at an object that may be accepted a moment later; 25 s in all.
+#: Seconds between attempts at an object that may be accepted a moment later; 25 s in all. An API
+#: server takes up to a few seconds to serve a definition that is Established, longer when busy; a
+#: webhook and an API of somebody else come back with their pod.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 8.0)
 
 
@@ -82,6 +84,8 @@ class Creator:
     update: bool = False
     #: Namespaces that this restore made: what the cluster put into them may be added to.
     own_namespaces: frozenset[str] = frozenset()
+    #: Whether a kind that is not served may be in a moment; else nothing is waited for.
+    coming: Callable[[ResourceType], bool] = lambda _: False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     #: Kinds and webhooks that were waited for in vain: the next object of one fails at once.
     _unserved: set[str] = field(default_factory=set)
@@ -138,7 +142,7 @@ class Creator:
                 error = exc
             pause = next(pauses, None)
             if isinstance(error, KindNotServed) and (
-                pause is None or rt.qualified in self._unserved
+                pause is None or rt.qualified in self._unserved or not self._may_come(rt)
             ):
                 self._unserved.add(rt.qualified)
                 raise Invalid(
@@ -202,6 +206,9 @@ class Creator:
         raise CannotUpdate(
             f"{item.id} exists and changes all the time: what writes to it must be stopped first"
         )
+
+    def _may_come(self, rt: ResourceType) -> bool:
+        return rt.qualified in self.served or self.coming(rt)
 
     def _other_version(self, rt: ResourceType) -> ResourceType | None:
         """Another version of the same kind, if that is the one the cluster serves."""

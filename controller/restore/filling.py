@@ -20,11 +20,15 @@ from ararat.concurrency import for_each
 from ararat.errors import AraratError, Conflict, NotFound
 from ararat.kube.resources import EVENTS, NODES, PODS, PVCS
 from ararat.kube.status import patch_status
+from ararat.plans import stored_plan
 from controller.location.open import OpenLocation
 
+from .claims import pending_for
 from .gated import GatedPod, read_pods
+from .held import keep_held
 from .helpers import serve_lonely
-from .jobs import Decision, JobPlan, build_job, decide, plan_turn
+from .jobs import Decision, JobPlan, build_job, decide, find_strays, plan_turn
+from .owed import planned_claims, still_owed
 from .release import let_go, release_claim
 from .run import JOBS, Filling, Look
 from .source import repository_of
@@ -39,6 +43,8 @@ _FEW_NAMESPACES = 10
 #: Warning events are looked up this often, for this many objects.
 _EVENTS_SECONDS = 10.0
 _EVENTS_OBJECTS = 10
+#: Of claims that are not there, so many are asked about in each step.
+_GONE_AT_ONCE = 20
 
 
 async def step(
@@ -49,23 +55,39 @@ async def step(
     ``retry``: give volumes that failed another attempt. ``fresh``: believe no cache; whoever is
     about to say that nothing is missing asks for that.
     """
+    owed = await _owed(look)
     claims = await made_claims(look)
+    await keep_held(look, claims)
+    owed = await _without_passed_on(look, owed, claims)
     pods = await pods_from_server(look) if fresh else look.pods()
-    units = _units(look, claims, pods, await jobs_from_server(look) if fresh else look.jobs())
-    decision = await decide_now(look, units, retry=retry)
+    jobs = await jobs_from_server(look) if fresh else look.jobs()
+    units = _units(look, claims, pods, jobs, owed)
+    decision = await decide_now(look, units, jobs=jobs, retry=retry)
     if not fresh and decision.create:
-        units = _units(look, claims, pods, await jobs_from_server(look))
-        decision = await decide_now(look, units, retry=retry)
+        jobs = await jobs_from_server(look)
+        units = _units(look, claims, pods, jobs, owed)
+        decision = await decide_now(look, units, jobs=jobs, retry=retry)
     await apply(look, location, decision)
     await _give_turns(look, location, pods)
     await serve_lonely(look, units)
-    agents = look.context.agent_readiness()
+    agents, troubles = look.context.agent_readiness(), look.context.agent_troubles()
     now = utcnow()
+    note_moves(look, units)
     events = await _warnings(look, units, agents)
     waiting = [
         cause
         for unit in units
-        if (cause := why_waiting(unit, agents=agents, now=now, warnings=events)) is not None
+        if (
+            cause := why_waiting(
+                unit,
+                agents=agents,
+                now=now,
+                warnings=events,
+                troubles=troubles,
+                quiet=quiet_seconds(look, unit),
+            )
+        )
+        is not None
     ]
     return Filling(units, waiting, overdue(look, units, waiting))
 
@@ -89,6 +111,7 @@ def _units(
     claims: Sequence[Object],
     pods: Sequence[GatedPod],
     jobs: Sequence[PodVolumeRestore],
+    owed: frozenset[str],
 ) -> list[Unit]:
     return find_units(
         restore_uid=look.restore.uid,
@@ -98,7 +121,38 @@ def _units(
         data=look.memory.data,
         sources=look.memory.sources,
         released=look.restore.spec.released,
+        owed=still_owed(owed, jobs),
     )
+
+
+async def _owed(look: Look) -> frozenset[str]:
+    """The claims that it owes data to by name, from the moment that all of them were made."""
+    if not look.restore.status.objects_done:
+        return frozenset()
+    if look.memory.owed is None:
+        made = await stored_plan(look.context.api, look.restore)
+        look.memory.owed = frozenset() if made is None else planned_claims(made)
+    return look.memory.owed
+
+
+async def _without_passed_on(
+    look: Look, owed: frozenset[str], claims: Sequence[Object]
+) -> frozenset[str]:
+    """Less those that another restore has made again in the meantime: it fills them."""
+    mine = {f"{claim['metadata']['namespace']}/{claim['metadata']['name']}" for claim in claims}
+    for path in sorted(still_owed(owed, look.jobs()) - mine)[:_GONE_AT_ONCE]:
+        namespace, _, name = path.partition("/")
+        try:
+            found = await look.context.api.get(PVCS, name, namespace=namespace)
+        except NotFound:
+            continue
+        if pending_for(found) not in {None, look.restore.uid}:
+            owed -= {path}
+            text = f"claim {path} was deleted, and made again by another restore, which fills it"
+            look.memory.warnings.append(text)
+            look.log.warning("to look at", message=text)
+    look.memory.owed = owed if look.memory.owed is not None else None
+    return owed
 
 
 async def pods_from_server(look: Look) -> list[GatedPod]:
@@ -113,10 +167,18 @@ async def jobs_from_server(look: Look) -> list[PodVolumeRestore]:
     return [PodVolumeRestore.parse(raw) async for raw in found]
 
 
-async def decide_now(look: Look, units: Sequence[Unit], *, retry: bool = False) -> Decision:
-    """What to do about these, with the nodes as they are."""
+async def decide_now(
+    look: Look,
+    units: Sequence[Unit],
+    *,
+    jobs: Sequence[PodVolumeRestore] = (),
+    retry: bool = False,
+) -> Decision:
+    """What to do about these, with the nodes as they are. ``jobs``: all there are."""
     agents = look.context.agent_readiness()
-    nodes = {unit.active.spec.node for unit in units if unit.active is not None}
+    strays = find_strays(units, jobs)
+    active = [unit.active for unit in units if unit.active is not None]
+    nodes = {job.spec.node for job in (*active, *strays)}
     suspects = {node for node in nodes if not agents.get(node, False)}
     gone = {node for node in suspects if await _is_gone(look, node)}
     return decide(
@@ -125,6 +187,7 @@ async def decide_now(look: Look, units: Sequence[Unit], *, retry: bool = False) 
         gone_nodes=frozenset(gone),
         agentless=frozenset(suspects - agents.keys()),
         retry=retry,
+        strays=strays,
     )
 
 
@@ -224,22 +287,31 @@ async def _abandon(look: Look, job: PodVolumeRestore) -> None:
     look.log.warning("node job abandoned", job=job.name, message=message)
 
 
+def note_moves(look: Look, units: Sequence[Unit]) -> None:
+    """Remember since when each unit looks as it does."""
+    moved, now = look.memory.moved, time.monotonic()
+    for unit in units:
+        shape, known = _shape(unit), moved.get(unit.key)
+        if known is None or known[0] != shape:
+            moved[unit.key] = (shape, now)
+
+
+def quiet_seconds(look: Look, unit: Unit) -> float:
+    """For how long nothing has changed about it."""
+    known = look.memory.moved.get(unit.key)
+    return time.monotonic() - known[1] if known is not None else 0.0
+
+
 def overdue(
     look: Look, units: Sequence[Unit], waiting: Sequence[Failure]
 ) -> dict[tuple[str, ...], Failure]:
     """Units that nothing has happened to for the restore's deadline."""
-    moved, now = look.memory.moved, time.monotonic()
     deadline = look.restore.spec.gate.no_progress_seconds
     causes = {cause.object: cause for cause in waiting}
     found: dict[tuple[str, ...], Failure] = {}
     for unit in units:
-        shape = _shape(unit)
-        known = moved.get(unit.key)
-        if known is None or known[0] != shape:
-            moved[unit.key] = (shape, now)
-            continue
         settled = unit.over or unit.missing or unit.failed is not None or unit.word is not None
-        if settled or now - known[1] < deadline:
+        if settled or quiet_seconds(look, unit) < deadline:
             continue
         places = [f"{holder.pod.path}/{holder.volume}" for holder in unit.holders]
         cause = next((causes[name] for name in (unit.id, *places) if name in causes), None)
@@ -276,8 +348,9 @@ async def _warnings(
 ) -> dict[tuple[str, str, str], str]:
     """The last warning Events about the claims and pods that are stuck, now and then."""
     memory, now = look.memory, time.monotonic()
+    helpers = {("Helper", key[1], key[2]): text for key, text in memory.helper_refused.items()}
     if memory.last_events and now - memory.last_events < _EVENTS_SECONDS:
-        return memory.events
+        return {**memory.events, **helpers}
     wanted: dict[tuple[str, str, str], None] = {}
     namespaces: dict[str, None] = {}
     for unit in units:
@@ -299,7 +372,7 @@ async def _warnings(
         message = await _last_event(look, namespace, "reason=FailedCreate,type=Warning")
         if message:
             memory.events["Namespace", namespace, "FailedCreate"] = message
-    return memory.events
+    return {**memory.events, **helpers}
 
 
 async def _last_warning(look: Look, *, kind: str, namespace: str, name: str) -> str:

@@ -25,7 +25,6 @@ from .existing import Existing
 from .plan import Item, Plan
 from .stored import Object
 
-_DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 #: Up to so many objects are asked for by name; more are listed.
 _BY_NAME = 5
 
@@ -35,13 +34,12 @@ async def foresee(
 ) -> Plan:
     """The plan with what exists marked in it. Raises Retryable."""
     served = {rt.qualified: rt for rt in existing.served}
-    coming = {item.name for item in plan.items if item.resource == _DEFINITIONS}
     failures: list[Failure] = []
     known: dict[str, Item] = {}
     for resource, items in plan.steps():
         rt = served.get(resource)
         if rt is None:
-            if resource not in coming:
+            if not plan.brings(items[0].type):
                 failures += [_not_served(item) for item in items]
             continue
         for namespace in sorted({item.namespace or "" for item in items}):

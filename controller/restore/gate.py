@@ -4,7 +4,7 @@ Decision: the gate stands first among the init containers, so that the pod's own
 It must be admitted wherever the pod is: resources are those of the first app container (quota,
 LimitRange and QoS class stay as they were), the security context passes the ``restricted`` profile,
 the user is the pod's own where that is a number other than root. It mounts one small emptyDir of
-ours, read-only, and nothing of the user's.
+ours, read-only, and nothing of the user's, nor a token.
 Limits: extended resources (GPUs) are not copied, the gate would only hold them; a memory limit too
 small for a Python interpreter is raised to one that holds it.
 """
@@ -21,6 +21,7 @@ from ararat.api.hooks import RestoreHooks
 from ararat.naming import label_value
 from ararat.quantity import parse_bytes
 
+from .pods import TOKEN_PATH
 from .stored import Object
 
 _UNPRIVILEGED = 65532
@@ -88,7 +89,12 @@ def container(
         ),
         "resources": _resources(spec),
         "securityContext": _security(spec),
-        "volumeMounts": [{"name": gate.VOLUME, "mountPath": gate.MOUNT_PATH, "readOnly": True}],
+        "volumeMounts": [
+            {"name": gate.VOLUME, "mountPath": path, "readOnly": True}
+            # The gate asks no API server. Where something is mounted already, the API server mounts
+            # no token of the pod's service account.
+            for path in (gate.MOUNT_PATH, TOKEN_PATH)
+        ],
         # What it says when it ends is what kubectl describe shows.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

@@ -55,6 +55,7 @@ def is_lonely(unit: Unit) -> bool:
         and not unit.holders
         and not unit.over
         and not unit.missing
+        and not unit.gone
         and unit.word is None
         and unit.active is None
         and unit.failed is None
@@ -83,7 +84,9 @@ async def make_helper(look: Look, unit: Unit, *, gated: bool) -> None:
         return
     except AraratError as exc:  # a quota, a policy: the claim goes on waiting, and that is said
         look.log.warning("helper pod refused", claim=unit.id, message=exc.message)
+        look.memory.helper_refused[unit.key] = exc.message
         return
+    look.memory.helper_refused.pop(unit.key, None)
     look.log.info("helper pod made", claim=unit.id, pod=spec.name)
 
 

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ararat.api import PodVolumeRestore
 from ararat.api.backup import Failure
+from ararat.api.base import utcnow
 from ararat.api.names import HELPER
-from ararat.api.nodejob import ClaimReference, JobPhase, Role
+from ararat.api.nodejob import ClaimReference, Role
 from ararat.api.restore import Restore
 from ararat.errors import InvalidSpec, NotFound
 from ararat.kube.resources import PODS, PVCS
@@ -26,7 +27,14 @@ from controller.location.open import OpenLocation
 
 from .claims import pending_for
 from .data import BackupData, VolumeData, Want
-from .filling import apply, decide_now, jobs_from_server, overdue
+from .filling import (
+    apply,
+    decide_now,
+    jobs_from_server,
+    note_moves,
+    overdue,
+    quiet_seconds,
+)
 from .gated import GatedPod
 from .helpers import make_helper, remove_idle
 from .jobs import Decision, plan_job
@@ -35,6 +43,7 @@ from .run import Filling, Look
 from .scale_down import Freed, scale_down
 from .stored import Object
 from .units import PodVolume, Unit
+from .waiting import why_job_waits
 
 
 def wanted_claims(
@@ -82,6 +91,7 @@ async def step(look: Look, location: OpenLocation, *, retry: bool = False) -> Fi
     waiting: list[Failure] = []
     plans = []
     agents = look.context.agent_readiness()
+    note_moves(look, units)
     freed, usable = Freed(), pods
     if look.restore.spec.volumes.scale_down:
         asking = [u for u in units if _refusal(u) is None and _needs_job(u, retry=retry)]
@@ -93,7 +103,16 @@ async def step(look: Look, location: OpenLocation, *, retry: bool = False) -> Fi
             refused[unit.key] = failure
             continue
         if not _needs_job(unit, retry=retry):
-            waiting += _no_agent(unit, agents)
+            if unit.active is not None:
+                cause = why_job_waits(
+                    unit,
+                    unit.active,
+                    agents=agents,
+                    troubles=look.context.agent_troubles(),
+                    now=utcnow(),
+                    quiet=quiet_seconds(look, unit),
+                )
+                waiting += [cause] if cause is not None else []
             continue
         if unit.key in freed.waiting:
             waiting.append(freed.waiting[unit.key])
@@ -217,14 +236,6 @@ def _needs_job(unit: Unit, *, retry: bool) -> bool:
     if unit.claim is None or unit.done is not None or unit.active is not None:
         return False
     return unit.failed is None or retry
-
-
-def _no_agent(unit: Unit, agents: Mapping[str, bool]) -> list[Failure]:
-    job = unit.active
-    if job is None or job.status.phase is JobPhase.COMPLETED or agents.get(job.spec.node, False):
-        return []
-    text = f"the agent on node {job.spec.node} is not ready or does not exist"
-    return [Failure(object=unit.id, reason="NoAgent", message=text)]
 
 
 def _mounting(pod: Object, unit: Unit) -> list[str]:

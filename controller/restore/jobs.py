@@ -81,13 +81,15 @@ def decide(
     gone_nodes: frozenset[str] = frozenset(),
     agentless: frozenset[str] = frozenset(),
     retry: bool = False,
+    strays: Iterable[PodVolumeRestore] = (),
 ) -> Decision:
     """What to do about jobs now.
 
     ``gone_nodes`` do not exist any more; ``agentless`` ones have no agent pod at all. ``retry``:
-    somebody asks for another attempt where the last one failed for good.
+    somebody asks for another attempt where the last one failed for good. ``strays`` are what
+    ``find_strays`` found.
     """
-    decision = Decision()
+    decision = Decision(abandon=[job for job in strays if job.spec.node in gone_nodes])
     for unit in units:
         action = given_up(unit, restore, retry=retry)
         if action is not None:
@@ -99,6 +101,8 @@ def decide(
                     decision.cancel.append(job)
             if not writing:  # no pod starts on a volume that is being written
                 _give_up(unit, action, restore, decision)
+            continue
+        if unit.gone:
             continue
         if unit.missing:
             _answer(unit, Answer.FAILED, _missing(unit, restore), restore, decision)
@@ -125,6 +129,16 @@ def decide(
     return decision
 
 
+def find_strays(units: Iterable[Unit], jobs: Iterable[PodVolumeRestore]) -> list[PodVolumeRestore]:
+    """Jobs that have not ended and whose claim is not there any more."""
+    known = {job.name for unit in units for job in unit.jobs}
+    return [
+        job
+        for job in jobs
+        if job.spec.claim is not None and not job.status.phase.terminal and job.name not in known
+    ]
+
+
 def given_up(unit: Unit, restore: Restore, *, retry: bool = False) -> ReleaseAction | None:
     """What is to become of the pods of a volume that is not going to be filled.
 
@@ -144,7 +158,7 @@ def given_up(unit: Unit, restore: Restore, *, retry: bool = False) -> ReleaseAct
 
 
 def _give_up(unit: Unit, action: ReleaseAction, restore: Restore, decision: Decision) -> None:
-    if action is ReleaseAction.START and unit.claim is not None and unit.pending:
+    if action is ReleaseAction.START and unit.claim is not None and unit.pending and not unit.gone:
         decision.let_go.append(unit)
     answer = Answer.RELEASED if action is ReleaseAction.START else Answer.REFUSED
     _answer(unit, answer, given_up_text(unit, restore), restore, decision)

@@ -39,12 +39,20 @@ async def release_named(look: Look) -> list[Unit]:
     """Do what is missing for volumes that a person gave up; returns those. Raises AraratError."""
     if not look.restore.spec.released:
         return []
+    units = await units_unread(look)
+    named = [unit for unit in units if unit.word is not None and not unit.completed]
+    await apply(look, None, await decide_now(look, named))
+    return named
+
+
+async def units_unread(look: Look) -> list[Unit]:
+    """What the marks and gates of this restore tell by themselves. Raises AraratError."""
     claims = [
         claim
         async for claim in look.context.api.list(PVCS, labels=f"{RESTORE_UID}={look.restore.uid}")
     ]
     pods = await pods_from_server(look)
-    units = find_units(
+    return find_units(
         restore_uid=look.restore.uid,
         claims=claims,
         pods=pods,
@@ -53,9 +61,6 @@ async def release_named(look: Look) -> list[Unit]:
         sources=_same_names(claims, pods),
         released=look.restore.spec.released,
     )
-    named = [unit for unit in units if unit.word is not None and not unit.completed]
-    await apply(look, None, await decide_now(look, named))
-    return named
 
 
 def _same_names(claims: Iterable[Object], pods: Iterable[GatedPod]) -> Mapping[str, str]:

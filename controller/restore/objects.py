@@ -13,7 +13,7 @@ from ararat.api.backup import Failure
 from ararat.api.plan import RestorePlan
 from ararat.api.restore import ExistingResourcePolicy
 from ararat.concurrency import stop
-from ararat.errors import AraratError
+from ararat.errors import AraratError, Retryable
 from ararat.naming import label_value
 from controller.location.open import OpenLocation
 
@@ -37,6 +37,7 @@ async def restore_objects(look: Look, location: OpenLocation, plan: Plan) -> boo
         look.restore.uid,
         served={rt.qualified: rt for rt in (await context.api.discover()).resources},
         update=look.restore.spec.existing_resource_policy is ExistingResourcePolicy.UPDATE,
+        coming=plan.brings,
         own_namespaces=(
             frozenset(plan.namespaces.values()) if look.restore.spec.isolated else frozenset()
         ),
@@ -66,10 +67,12 @@ async def _conclude(
     memory = look.memory
     failures = unique([*plan.failures, *_failures(tally)])
     warnings = [*plan.warnings, *tally.warnings, *_warnings(tally)]
-    memory.failures, memory.warnings = failures, warnings
     document = plan.document(backup=look.restore.backup)
     if finished:
         document = plan_record.with_results(document, tally.results)
+    unkept = await _keep_beside(look, document)
+    warnings += [unkept] if unkept else []
+    memory.failures, memory.warnings = failures, warnings
     memory.record = {"plan": document.to_dict()}
     for failure in failures:
         look.log.error(
@@ -89,7 +92,6 @@ async def _conclude(
     )
     # Kept before status says that objects are done: whoever takes over finds them.
     await results.keep(look, location)
-    await _keep_beside(look, document)
     await look.patch(
         {
             "plan": plan_record.name_of(look),
@@ -104,12 +106,22 @@ async def _conclude(
     memory.objects = None  # Secrets among them: not held longer than needed
 
 
-async def _keep_beside(look: Look, document: RestorePlan) -> None:
-    """Trouble with the record of a restore is no trouble of the restore."""
+async def _keep_beside(look: Look, document: RestorePlan) -> str:
+    """What a person should know; empty where it is there. Raises Retryable.
+
+    It is more than a record: what is owed to claims that are lost and made again is known by it. A
+    restore waits for it as long as that may help, and goes on without where it is refused.
+    """
     try:
         await plan_record.write(look, document)
+    except Retryable:
+        raise
     except AraratError as exc:
-        look.log.warning("plan not stored", reason=exc.reason, message=exc.message)
+        return (
+            "the plan could not be stored: a claim that is deleted before it was filled, and made "
+            f"again, is not known to be owed its data: {exc.message}"
+        )
+    return ""
 
 
 async def _tick(look: Look, location: OpenLocation, tally: Tally) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ararat.api.backup import Failure
 from ararat.api.plan import Action, PlannedObject, PlannedVolume, RestorePlan
@@ -16,6 +17,7 @@ from ararat.kube.resources import ResourceType
 
 from .stored import Object, StoredObject
 
+_DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 #: What every warning about data that was wanted, and had no place to go, says.
 NOT_RESTORED = "not restored"
 
@@ -89,6 +91,18 @@ class Plan:
     @property
     def total(self) -> int:
         return sum(1 for item in self.items if item.action is not Action.SKIP)
+
+    def brings(self, rt: ResourceType) -> bool:
+        """Whether the plan defines this kind. Aggregated APIs come last, after their objects."""
+        return rt.qualified in self._defined
+
+    @cached_property
+    def _defined(self) -> frozenset[str]:
+        return frozenset(
+            item.name
+            for item in self.items
+            if item.resource == _DEFINITIONS and item.action is not Action.SKIP
+        )
 
     def steps(self) -> list[tuple[str, list[Item]]]:
         """Kind by kind, what is to be created or compared."""

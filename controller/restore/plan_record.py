@@ -1,4 +1,4 @@
-"""The plan of a restore, kept beside it in the cluster: a ConfigMap that goes with the Restore.
+"""The plan of a restore, put beside it in the cluster: a ConfigMap that goes with the Restore.
 
 Also an installation that may not write to its location shows what it did. Names of objects are in
 it, and never their content.

@@ -22,7 +22,7 @@ from .hooks import inject
 from .metadata import drop
 from .stored import Object
 
-_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 _PROJECTED_TOKEN = re.compile(r"^kube-api-access-[a-z0-9]{5}$")
 #: Velero's gate, and what it was called before.
 _OTHER_GATES = frozenset({"restic-wait", "restore-wait"})
@@ -93,7 +93,7 @@ def _token_volumes(spec: Mapping[str, Any]) -> set[str]:
         for field in _CONTAINERS
         for container in spec.get(field) or []
         for mount in container.get("volumeMounts") or []
-        if mount.get("mountPath") == _TOKEN_PATH
+        if mount.get("mountPath") == TOKEN_PATH
     }
     found = set()
     for volume in spec.get("volumes") or []:

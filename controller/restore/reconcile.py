@@ -6,6 +6,8 @@ Decision: what is done stands in the cluster: objects carry the restore's label,
 that they are owed data, node jobs have derived names, status says which half is over. Each look
 reads those and goes on. New → InProgress (objects, then volumes) → Finalizing → its end. Before
 InProgress nothing has been touched, so whatever is wrong until then is Failed with one sentence.
+An API or a store that is away for the deadline, or anything else that cannot be got over, ends it
+as PartiallyFailed, and a retry goes on; one that had not begun begins anew.
 A volume that nothing happens to for the deadline is a failure, and the restore ends; its claim
 stays marked and its pods stay held, and a pod that can go on later is still served, for as long as
 the Restore exists. A cancel stops the jobs, and leaves pods held.
@@ -26,7 +28,7 @@ from ararat.api import Restore
 from ararat.api.backup import Failure
 from ararat.api.base import utcnow
 from ararat.api.names import GATE_RESTORE
-from ararat.api.restore import ReleaseAction, RestorePhase, VolumeCounts
+from ararat.api.restore import RestorePhase
 from ararat.errors import AraratError, InvalidSpec, Retryable
 from ararat.human import plural
 from ararat.kube.errors import ApiConflict, ApiNotFound
@@ -35,6 +37,7 @@ from controller.context import Context
 from controller.location.open import OpenLocation, first_error
 
 from . import in_place, results, source
+from .aftercare import Aftercare
 from .begin import TERMINATING_SECONDS, load, plan, survey, terminating
 from .cancel import stop_jobs
 from .dry_run import dry_run
@@ -51,25 +54,25 @@ from .progress import (
     final_message,
     running_message,
     sum_volumes,
-    volumes_text,
 )
-from .release import release_namespaces, sweep
-from .run import JOBS, PROGRESSING, RESTORES, Filling, Look, Memory
+from .release import release_namespaces
+from .run import (
+    IDLE_SECONDS,
+    KEEP_JOBS_SECONDS,
+    PROGRESSING,
+    RESTORES,
+    STEP_SECONDS,
+    Filling,
+    Look,
+    Memory,
+)
 from .scale_down import scale_up
 from .source import ObjectsReader
 from .telling import all_failures, tell_pods
 
-#: Volumes of one restore are looked at, at most, this often (seconds).
-_STEP_SECONDS = 1.0
-#: ... and so that looking takes no more than a fifth of the time.
+#: Volumes are looked at so often that looking takes no more than a fifth of the time.
 _STEP_SHARE = 5.0
-#: A look without an event: for what no event announces (seconds).
-_IDLE_SECONDS = 10.0
 _TERMINATING_PAUSE = 2.0
-#: A restore that owes data to a claim looks this often for a pod that came late (seconds).
-_LATECOMERS_SECONDS = 60.0
-#: Node jobs are kept this long after the restore ended.
-_KEEP_JOBS_SECONDS = 3600.0
 #: An API or a store that is away for longer ends a restore that has not begun.
 _PATIENCE_SECONDS = 60.0
 
@@ -87,6 +90,7 @@ class RestoreReconciler:
     ) -> None:
         self._context = context
         self._hooks = RestoreHookDriver(context, tasks=tasks, enqueue=enqueue)
+        self._aftercare = Aftercare(self._hooks, forget=self._forget)
         self._read_objects = read_objects
         self._memories: dict[str, Memory] = {}
 
@@ -105,7 +109,7 @@ class RestoreReconciler:
             return None
         look = self._look(raw, restore)
         if restore.status.phase.terminal:
-            return await self._after(look)
+            return await self._aftercare.look(look)
         try:
             wait = await self._advance(look)
         except ApiConflict:
@@ -113,7 +117,7 @@ class RestoreReconciler:
         except Retryable as exc:
             return await self._retry_or_fail(look, exc)
         except AraratError as exc:
-            await look.end(RestorePhase.FAILED, reason=exc.reason, message=exc.message)
+            await self._fail(look, exc, exc.message)
             return None
         look.memory.failing_since = None
         return wait
@@ -151,6 +155,7 @@ class RestoreReconciler:
             wait = await self._begin(look, location)
             if wait is not None:
                 return wait
+        await results.keep_log(look, location)
         if not look.restore.status.objects_done:
             await restore_objects(look, location, await plan(look, location))
             if look.cancel_asked():
@@ -161,11 +166,15 @@ class RestoreReconciler:
         """From New to InProgress; seconds where something must go away first."""
         blocked = terminating(await survey(look))
         if blocked is not None:
-            created = look.restore.metadata.creation_timestamp
-            age = (utcnow() - created).total_seconds() if created else 0.0
-            if age > TERMINATING_SECONDS:
-                await look.end(RestorePhase.FAILED, reason="NamespaceTerminating", message=blocked)
-                return _IDLE_SECONDS
+            memory, now = look.memory, time.monotonic()
+            memory.terminating_since = memory.terminating_since or now
+            if now - memory.terminating_since > TERMINATING_SECONDS:
+                message = (
+                    f"{blocked}; that was waited for {TERMINATING_SECONDS / 60:.0f} minutes long: "
+                    f"when it is gone, ararat restore retry {look.restore.name}"
+                )
+                await look.end(RestorePhase.FAILED, reason="NamespaceTerminating", message=message)
+                return IDLE_SECONDS
             waiting = Failure(object="namespace", reason="NamespaceTerminating", message=blocked)
             await self._say(look, reason="NamespaceTerminating", message=blocked, waiting=[waiting])
             return _TERMINATING_PAUSE
@@ -191,7 +200,7 @@ class RestoreReconciler:
 
     async def _volumes(self, look: Look, location: OpenLocation) -> float | None:
         now = time.monotonic()
-        pause = max(_STEP_SECONDS, _STEP_SHARE * look.memory.step_seconds)
+        pause = max(STEP_SECONDS, _STEP_SHARE * look.memory.step_seconds)
         early = look.memory.last_step + pause - now
         if look.memory.last_step and early > 0:
             return early
@@ -205,7 +214,7 @@ class RestoreReconciler:
             # The jobs of the new attempt exist; the next look finds them.
             look.memory.moved.clear()
             await look.drop_retry()
-            return _STEP_SECONDS
+            return STEP_SECONDS
         volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
         if volumes.settled:
             # Pods that were made a moment ago may not be in the cache yet.
@@ -215,9 +224,9 @@ class RestoreReconciler:
         await tell_pods(look, filling, volumes)
         if volumes.settled and hooks.settled:
             await self._finish(look, location, filling, volumes)
-            return _KEEP_JOBS_SECONDS
+            return KEEP_JOBS_SECONDS
         await self._show(look, filling, volumes)
-        return _IDLE_SECONDS
+        return IDLE_SECONDS
 
     async def _step(
         self, look: Look, location: OpenLocation, *, retry: bool = False, fresh: bool = False
@@ -318,10 +327,10 @@ class RestoreReconciler:
         left = await stop_jobs(look)
         if left:
             await look.patch({"message": f"cancelling {plural(left, 'node job')}", "waiting": []})
-            return _IDLE_SECONDS
+            return IDLE_SECONDS
         if await self._hooks.stop(look.restore.uid):
             await look.patch({"message": "cancelling: a hook that runs comes to its end"})
-            return _STEP_SECONDS
+            return STEP_SECONDS
         await remove_idle(look, ())
         await scale_up(look)
         held = [pod.path for pod in look.pods() if pod.held]
@@ -337,124 +346,6 @@ class RestoreReconciler:
             await look.end(RestorePhase.CANCELLED, reason="Cancelled", message=message)
         return 0.0
 
-    async def _after(self, look: Look) -> float | None:
-        """A restore that has ended: let go of it, serve latecomers, drop its jobs in the end."""
-        restore = look.restore
-        await remove_idle(look, ())
-        if restore.status.scaled_down and not await stop_jobs(look):
-            await scale_up(look)
-        if restore.metadata.deletion_timestamp is not None:
-            if await stop_jobs(look):
-                return _IDLE_SECONDS
-            await self._let_go(look)
-            self._forget(look)
-            return None
-        if restore.spec.dry_run:
-            self._forget(look)
-            return None
-        if look.retry_asked and restore.status.phase is RestorePhase.PARTIALLY_FAILED:
-            await self._begin_again(look)
-            return 0.0
-        await self._let_go(look)
-        if not await self._released(look):
-            return _STEP_SECONDS
-        ran = restore.status.phase in (RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED)
-        if ran and any(pod.held for pod in look.pods()):
-            await self._latecomers(look)
-            return _IDLE_SECONDS
-        if ran and not await self._hooks_ended(look, held=frozenset()):
-            return _IDLE_SECONDS
-        await self._context.drop_password_secrets(restore)
-        await sweep(look)
-        self._forget(look)
-        if ran and restore.status.volumes.failed:
-            return _LATECOMERS_SECONDS
-        ended = restore.status.completion_time or utcnow()
-        left = _KEEP_JOBS_SECONDS - (utcnow() - ended).total_seconds()
-        if left > 0:
-            return left
-        for job in look.jobs():
-            await self._context.api.delete(JOBS, job.name, namespace=self._context.namespace)
-        return None
-
-    async def _hooks_ended(self, look: Look, *, held: frozenset[str]) -> bool:
-        """Of pods that went on after the restore had ended, as well."""
-        before = look.restore.status.hooks
-        if before is None:  # it ended before there were hooks: nothing is run in its pods now
-            return True
-        hooks = await self._hooks.step(look.restore, look.log, held=held)
-        if hooks.counts != before:
-            await look.patch({"hooks": hooks.counts.to_dict()})
-            for failure in hooks.failures:
-                look.log.error("hook failed", object=failure.object, message=failure.message)
-        return hooks.settled
-
-    async def _released(self, look: Look) -> bool:
-        """Whether everything that a person gave up after the end has been let go."""
-        named = await release_named(look)
-        if any(unit.active is not None for unit in named):
-            return False
-        open_now = [unit for unit in named if unit.word is ReleaseAction.START]
-        if any(not unit.let_go for unit in open_now):
-            return False
-        before = look.restore.status.volumes
-        if open_now and before.released != len(open_now):
-            left = max(before.total - before.completed - len(open_now), 0)
-            counts = VolumeCounts(
-                total=before.total,
-                completed=before.completed,
-                failed=min(before.failed, left),
-                released=len(open_now),
-                text=volumes_text(
-                    total=before.total,
-                    completed=before.completed,
-                    failed=min(before.failed, left),
-                    released=len(open_now),
-                ),
-            )
-            told = f"{plural(len(open_now), 'volume')} released: their data is not complete"
-            await look.patch({"volumes": counts.to_dict(), "message": told})
-        return True
-
-    async def _begin_again(self, look: Look) -> None:
-        """Volumes that failed get another attempt; objects stay as they are."""
-        look.log.info("retry")
-        look.memory.failures = None
-        await look.set_finalizer(present=True)
-        conditions = look.condition(PROGRESSING, holds=True, reason="Retry", message="tried again")
-        await look.patch(
-            {
-                "phase": RestorePhase.IN_PROGRESS.value,
-                "completionTime": None,
-                "message": "failed volumes are tried again",
-                "conditions": [condition.to_dict() for condition in conditions],
-            }
-        )
-
-    async def _latecomers(self, look: Look) -> None:
-        """Pods that are still held: whatever held them up may be over by now."""
-        try:
-            location = await load(look)
-            filling = await step(look, location)
-        except AraratError as exc:
-            look.log.warning("held pods not served", reason=exc.reason, message=exc.message)
-            if isinstance(exc, Retryable):
-                raise
-            return
-        await self._hooks_ended(look, held=unfilled(filling.units))
-        volumes = sum_volumes(filling.units, restore=look.restore, overdue=filling.overdue)
-        if volumes.counts != look.restore.status.volumes:
-            await look.patch(
-                {"volumes": volumes.counts.to_dict(), "progress": volumes.progress.to_dict()}
-            )
-        if filling.units and all(unit.completed for unit in filling.units):
-            await release_namespaces(look, filling.units)
-            if look.restore.status.phase is RestorePhase.PARTIALLY_FAILED:
-                await look.patch({"message": "every volume was filled in the end"})
-
-    async def _let_go(self, look: Look) -> None:
-        await look.set_finalizer(present=False)
-
     def _forget(self, look: Look) -> None:
         self._memories.pop(look.restore.uid, None)
         self._hooks.forget(look.restore.uid)
@@ -466,8 +357,11 @@ class RestoreReconciler:
         memory, now = look.memory, time.monotonic()
         memory.failing_since = memory.failing_since or now
         begun = look.restore.status.phase is not RestorePhase.NEW
-        if not begun and now - memory.failing_since > _PATIENCE_SECONDS:
-            await look.end(RestorePhase.FAILED, reason=error.reason, message=error.message)
+        deadline = look.restore.spec.gate.no_progress_seconds if begun else _PATIENCE_SECONDS
+        if now - memory.failing_since > deadline:
+            memory.failing_since = None
+            lasted = f"for {deadline:.0f} s: " if begun else ""
+            await self._fail(look, error, f"{lasted}{error.message}")
             return None
         look.log.warning("will try again", reason=error.reason, message=error.message)
         waiting = Failure(object="restore", reason=error.reason, message=error.message)
@@ -478,6 +372,30 @@ class RestoreReconciler:
             waiting=[waiting],
         )
         raise error  # the work queue backs off
+
+    async def _fail(self, look: Look, error: AraratError, message: str) -> None:
+        """Once it has begun, what is done stays, pods stay held, and a retry goes on from there."""
+        status, name = look.restore.status, look.restore.name
+        if look.retry_asked:  # that was this attempt
+            await look.drop_retry()
+        if status.phase is RestorePhase.NEW:
+            await look.end(RestorePhase.FAILED, reason=error.reason, message=message)
+            return
+        failure = Failure(
+            object="restore",
+            reason=error.reason,
+            message=f"{message}; to go on: ararat restore retry {name}",
+        )
+        failures = [*(f for f in status.failures if f.object != "restore"), failure]
+        await look.end(
+            RestorePhase.PARTIALLY_FAILED,
+            reason=error.reason,
+            message=f"restore: {failure.message}",
+            status={
+                "failures": [each.to_dict() for each in failures[-STATUS_LIMIT:]],
+                "failureCount": len(failures),
+            },
+        )
 
     async def _refuse(self, raw: dict[str, Any], message: str) -> None:
         """A spec that cannot be read."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from ararat.api import Restore
 from ararat.api.names import RELEASED, RESTORE_PENDING, RESTORE_UID, RESTORING
-from ararat.api.restore import RestorePhase
+from ararat.api.restore import CLAIM_GONE, ReleaseAction, RestorePhase
 from ararat.errors import NotFound
 from ararat.kube.errors import Invalid
 from ararat.kube.resources import NAMESPACES, PVCS
@@ -20,7 +21,7 @@ from ararat.naming import label_value
 from .claims import pending_for
 from .gated import read_pods
 from .run import Look
-from .units import Unit
+from .units import Unit, word_on
 
 
 async def release_claim(look: Look, unit: Unit) -> None:
@@ -111,6 +112,11 @@ async def _owed(look: Look, namespace: str, *, besides: Set[str]) -> bool:
     async for claim in look.context.api.list(PVCS, namespace=namespace):
         if pending_for(claim) not in {None, *besides}:
             return True
+    restores = look.context.restores.items()
+    if any(
+        _misses_claim(raw, namespace) for raw in restores if raw["metadata"]["uid"] not in besides
+    ):
+        return True
     completed = {
         raw["metadata"]["uid"]
         for raw in look.context.restores.items()
@@ -125,6 +131,19 @@ async def _owed(look: Look, namespace: str, *, besides: Set[str]) -> bool:
         pod.held
         for owner in owners - completed - besides - {None}
         for pod in read_pods(gated, str(owner))
+    )
+
+
+def _misses_claim(raw: Mapping[str, Any], namespace: str) -> bool:
+    """Whether it ended while a claim that it owes data to was not there: it may be made again."""
+    if _phase(raw) is not RestorePhase.PARTIALLY_FAILED:
+        return False
+    restore = Restore.parse(raw)
+    return any(
+        failure.reason == CLAIM_GONE
+        and failure.object.startswith(f"{namespace}/")
+        and word_on(failure.object, restore.spec.released) is not ReleaseAction.START
+        for failure in restore.status.failures
     )
 
 

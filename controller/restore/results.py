@@ -41,6 +41,15 @@ async def keep(look: Look, location: OpenLocation, extra: dict[str, Any] | None 
         look.log.warning("results not stored", reason=exc.reason, message=exc.message)
 
 
+async def keep_log(look: Look, location: OpenLocation) -> None:
+    """Now and then, and after what former controllers wrote: whoever goes on finds all of it."""
+    if not location.writable:
+        return
+    kept, blob = look.memory.kept_log, layout.restore_log(look.restore.name)
+    await kept.read(location.store, blob, look.log, uid=look.restore.uid)
+    await kept.keep(location.store, blob, look.log)
+
+
 async def recall(look: Look, location: OpenLocation) -> None:
     """What a former controller kept, into memory; else what status has of it."""
     memory = look.memory

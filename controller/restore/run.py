@@ -16,6 +16,7 @@ from ararat.kube.resources import of as resource_of
 from ararat.kube.status import patch_status
 from ararat.naming import label_value
 from controller.context import Context
+from controller.keptlog import KeptLog
 from controller.runlog import RunLog
 
 from .data import BackupData
@@ -32,6 +33,13 @@ JOBS = resource_of(PodVolumeRestore)
 #: What says that all is well, or what is in the way.
 PROGRESSING = "Progressing"
 SUCCEEDED = "Succeeded"
+
+#: Volumes of one restore are looked at, at most, this often (seconds).
+STEP_SECONDS = 1.0
+#: A look without an event: for what no event announces.
+IDLE_SECONDS = 10.0
+#: Node jobs are kept this long after the restore ended.
+KEEP_JOBS_SECONDS = 3600.0
 
 
 @dataclass
@@ -50,10 +58,17 @@ class Memory:
     warnings: list[str] = field(default_factory=list)
     #: Stored with the restore: the plan, and how every object of note fared.
     record: dict[str, Any] = field(default_factory=dict)
+    #: Names of the claims that its plan owes data to; None: not read yet.
+    owed: frozenset[str] | None = None
+    #: Whether pods that nobody holds were looked for since the objects were made.
+    pods_looked_at: bool = False
     #: When each unit last moved (monotonic), and what it looked like then.
     moved: dict[tuple[str, ...], tuple[object, float]] = field(default_factory=dict)
     #: Since when (monotonic) no pod mounts a claim that is owed data.
     lonely: dict[tuple[str, ...], float] = field(default_factory=dict)
+    #: Why a helper could not be made for a claim, in the API server's words.
+    helper_refused: dict[tuple[str, ...], str] = field(default_factory=dict)
+    kept_log: KeptLog = field(default_factory=KeptLog)
     last_step: float = 0.0
     #: How long it took: large restores are looked at less often.
     step_seconds: float = 0.0
@@ -61,6 +76,8 @@ class Memory:
     events: dict[tuple[str, str, str], str] = field(default_factory=dict)
     said: set[tuple[str, str]] = field(default_factory=set)
     failing_since: float | None = None
+    #: Since when (monotonic) a namespace that is on its way out is waited for.
+    terminating_since: float | None = None
     #: How hooks in restored pods stand; None: not looked at yet.
     hooks: Standing | None = None
 

@@ -4,12 +4,13 @@ Decision: a *unit* is one claim, or one volume that lives with one pod: the thin
 exactly once. Which units there are follows from what is seen in the cluster: the claims that this
 restore made and that the backup has data for, and the volumes that gates wait for. A claim's unit
 carries the claim's UID, so that a claim which was deleted and made again is a new one, with nothing
-in it; a pod-lifetime volume's carries the pod's.
+in it; a pod-lifetime volume's carries the pod's. A claim that went before it was filled is a unit
+without UID: nothing is written anywhere until it is made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,8 @@ class Unit:
     word: ReleaseAction | None = None
     #: Its pods were let go on whatever is there.
     let_go: bool = False
+    #: The claim was deleted before it was filled.
+    gone: bool = False
     #: The claim as it is (claims only).
     raw: Mapping[str, Any] = field(compare=False, repr=False, default_factory=dict)
 
@@ -115,11 +118,13 @@ def find_units(
     data: BackupData,
     sources: Mapping[str, str],
     released: Sequence[Release] = (),
+    owed: Set[str] = frozenset(),
 ) -> list[Unit]:
     """Every unit of a restore.
 
     ``claims`` are those that it made; ``sources`` leads from a namespace to what it was called in
-    the backup; ``released`` is what a person said about volumes.
+    the backup; ``released`` is what a person said about volumes; ``owed`` are the names of claims
+    that are to be filled, whether they are there or not.
     """
     pods = list(pods)
     alive = frozenset(pod.uid for pod in pods if pod.alive)
@@ -133,8 +138,8 @@ def find_units(
             claim = pod.claims.get(volume)
             if claim is not None:
                 raw = live.get((pod.namespace, claim))
-                if raw is not None:
-                    holders.setdefault(_claim_key(raw), []).append(PodVolume(pod, volume))
+                key = _gone_key(pod.namespace, claim) if raw is None else _claim_key(raw)
+                holders.setdefault(key, []).append(PodVolume(pod, volume))
                 continue
             found = data.slot(sources[pod.namespace], pod.name, volume)
             if found is not None:
@@ -169,6 +174,14 @@ def find_units(
                 raw=raw,
             )
         )
+    units += _gone(
+        owed - {f"{namespace}/{name}" for namespace, name in live},
+        data=data,
+        sources=sources,
+        holders=holders,
+        alive=alive,
+        released=released,
+    )
     units += [
         Unit(
             id=f"{held.pod.path}/{held.volume}",
@@ -184,6 +197,39 @@ def find_units(
     ]
     units += _let_go(by_unit, known={unit.key for unit in units}, data=data, sources=sources)
     return units
+
+
+def _gone(
+    owed: Set[str],
+    *,
+    data: BackupData,
+    sources: Mapping[str, str],
+    holders: Mapping[tuple[str, ...], list[PodVolume]],
+    alive: frozenset[str],
+    released: Sequence[Release],
+) -> list[Unit]:
+    """Claims that are not there to be filled."""
+    found = []
+    for path in sorted(owed):
+        namespace, _, name = path.partition("/")
+        wanted = data.claim(sources.get(namespace, ""), name)
+        if wanted is None:
+            continue
+        key, word = _gone_key(namespace, name), word_on(path, released)
+        found.append(
+            Unit(
+                id=path,
+                key=key,
+                data=wanted,
+                claim=ClaimReference(name=name, uid=""),
+                holders=tuple(holders.get(key, ())),
+                alive=alive,
+                word=word,
+                let_go=word is ReleaseAction.START,
+                gone=True,
+            )
+        )
+    return found
 
 
 def _let_go(
@@ -221,6 +267,10 @@ def _is_let_go(jobs: Sequence[PodVolumeRestore]) -> bool:
 def _claim_key(claim: Mapping[str, Any]) -> tuple[str, ...]:
     metadata = claim["metadata"]
     return ("claim", metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _gone_key(namespace: str, name: str) -> tuple[str, ...]:
+    return ("claim", namespace, name, "")
 
 
 def _job_key(job: PodVolumeRestore) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Decision: claims and the restore are read live, never from a cache: a claim that was marked a moment
 ago must count. What cannot be decided within the deadline is an error, and ``failurePolicy: Fail``
 makes the API server refuse the pod, whose maker tries again; only namespaces that carry the label
-are ever asked about, so a dead webhook blocks nobody else.
+are ever asked about, so a dead webhook blocks nobody else. Claims are asked about, too, unless a
+restore makes them: see ``remade``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -20,18 +22,21 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ararat.api import Restore
-from ararat.api.names import RESTORE
+from ararat.api.names import RESTORE, RESTORE_UID
 from ararat.errors import AraratError, NotFound
 from ararat.kube.api import KubeApi
 from ararat.kube.resources import PVCS
 from controller.certificates import ServerCertificate
 
 from .admission import ALLOWED, Claims, Verdict, claims_to_read, mutate, pending_volumes, validate
+from .claims import pending_for
 from .gate import GateSettings
+from .remade import Debts, mark
 from .run import RESTORES
 
 MUTATE_PATH = "/mutate-pods"
 VALIDATE_PATH = "/validate-pods"
+CLAIMS_PATH = "/mutate-claims"
 #: Below the 5 s that the API server gives us.
 _DEADLINE_SECONDS = 4.0
 #: The API server sends at most 3 MiB.
@@ -54,7 +59,12 @@ class Webhook:
         app = web.Application(client_max_size=_BODY_BYTES)
         app.router.add_post(MUTATE_PATH, self._handler(self._mutate))
         app.router.add_post(VALIDATE_PATH, self._handler(self._validate))
+        app.router.add_post(CLAIMS_PATH, self._handler(self._mark))
         return app
+
+    @cached_property
+    def _debts(self) -> Debts:
+        return Debts(self.api, self.namespace)
 
     def _handler(
         self, decide: Callable[[dict[str, Any]], Awaitable[Verdict]]
@@ -95,6 +105,18 @@ class Webhook:
                 message=verdict.message,
             )
         return verdict
+
+    async def _mark(self, asked: dict[str, Any]) -> Verdict:
+        claim = asked.get("object") or {}
+        name = (claim.get("metadata") or {}).get("name")
+        if not name or pending_for(claim) is not None:
+            return ALLOWED
+        path = f"{asked.get('namespace')}/{name}"
+        restore = await self._debts.owed_by(path)
+        if restore is None:
+            return ALLOWED
+        _log.info("claim made again", claim=path, restore=restore.name)
+        return Verdict(allowed=True, patch=mark(claim, restore))
 
     async def _validate(self, asked: dict[str, Any]) -> Verdict:
         pod = asked.get("object") or {}
@@ -179,7 +201,7 @@ def configurations(
 ) -> list[dict[str, Any]]:
     """Both webhook configurations, as the chart installs them (without the bundle)."""
 
-    def webhook(path: str, domain: str, **more: Any) -> dict[str, Any]:
+    def webhook(path: str, domain: str, resource: str = "pods", **more: Any) -> dict[str, Any]:
         return {
             "name": f"{domain}.ararat.dev",
             "admissionReviewVersions": ["v1"],
@@ -192,7 +214,7 @@ def configurations(
                     "apiGroups": [""],
                     "apiVersions": ["v1"],
                     "operations": ["CREATE"],
-                    "resources": ["pods"],
+                    "resources": [resource],
                     "scope": "Namespaced",
                 }
             ],
@@ -207,9 +229,11 @@ def configurations(
         }
 
     head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
-    mutating = webhook(MUTATE_PATH, "gate", reinvocationPolicy="IfNeeded")
+    gates = webhook(MUTATE_PATH, "gate", reinvocationPolicy="IfNeeded")
+    others = {"matchExpressions": [{"key": RESTORE_UID, "operator": "DoesNotExist"}]}
+    marks = webhook(CLAIMS_PATH, "claims", "persistentvolumeclaims", objectSelector=others)
     return [
-        {**head, "kind": "MutatingWebhookConfiguration", "webhooks": [mutating]},
+        {**head, "kind": "MutatingWebhookConfiguration", "webhooks": [gates, marks]},
         {
             **head,
             "kind": "ValidatingWebhookConfiguration",

@@ -28,6 +28,7 @@ from ararat.api.verification import (
     BackupVerificationSpec,
     BackupVerificationStatus,
     VerificationCause,
+    VerificationPhase,
 )
 from ararat.duration import parse
 from ararat.errors import Conflict
@@ -90,13 +91,16 @@ def next_due(
         return Due()
     every = parse(schedule.spec.verify.every)
     last = last_of(good, schedule.status.verification)
+    sooner = last is not None and last.phase == VerificationPhase.INCONCLUSIVE
+    known = last.time if last is not None else None
+    if schedule.spec.verify.run:
+        # Where pods are to run, having read the data is not enough, and says nothing about them.
+        asked = [one for one in asked if one.spec.run is not None]
+        sooner = _newest_phase(asked) is VerificationPhase.INCONCLUSIVE
+        known = last.last_run_time if last is not None else None
     times = [one.status.completion_time for one in asked if one.status.completion_time]
-    # Where pods are to run, having read the data is not enough.
-    if last is not None:
-        known = last.last_run_time if schedule.spec.verify.run else last.time
-        times += [known] if known is not None else []
+    times += [known] if known is not None else []
     if times:
-        sooner = last is not None and last.phase == "Inconclusive"
         left = max(times) + (min(every, _SOONER) if sooner else every) - now
         if left > timedelta(0):
             return Due(seconds=left.total_seconds())
@@ -180,6 +184,11 @@ class ScheduledVerifications:
             resource_version=schedule.metadata.resource_version,
         )
         return Schedule.parse(written)
+
+
+def _newest_phase(ended: Iterable[BackupVerification]) -> VerificationPhase | None:
+    dated = [(one.status.completion_time, one) for one in ended if one.status.completion_time]
+    return max(dated, key=lambda found: found[0])[1].status.phase if dated else None
 
 
 def _began(backup: Backup) -> float:

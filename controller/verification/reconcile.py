@@ -31,8 +31,10 @@ from controller.context import Context
 from controller.restore.source import ObjectsReader, read_objects
 
 from . import cleaning, run
-from .look import Cancelled, Look, Memory, NotNow, Turn
+from .look import Look
+from .memory import Memory
 from .record import record
+from .turn import Cancelled, NotNow, Turn
 
 KIND = resource_of(BackupVerification)
 _LOOK_SECONDS = 10.0
@@ -100,7 +102,7 @@ class VerificationReconciler:
             phase = VerificationPhase.FAILED if bad else VerificationPhase.INCONCLUSIVE
             await self._end(look, phase, exc.reason, exc.message)
         else:
-            phase, reason, message = look.verdict()
+            phase, reason, message = look.findings.verdict()
             await self._end(look, phase, reason, message)
         return 0.5  # the cache shows the end by then
 
@@ -115,7 +117,7 @@ class VerificationReconciler:
         )
         await look.patch(
             {
-                **look.shown(),
+                **look.findings.shown(),
                 "phase": phase.value,
                 "reason": reason,
                 "message": message,

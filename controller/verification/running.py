@@ -18,6 +18,7 @@ from ararat import gate
 from ararat.api import Restore
 from ararat.api.restore import RestorePhase
 from ararat.api.verification import RunOutcome, VerificationProbe, VerificationRun
+from ararat.containers import ended
 from ararat.human import plural
 from controller.helper_pods import is_helper, trouble
 
@@ -180,7 +181,8 @@ def _started(pod: Raw) -> bool:
     return any(
         container.get("restartCount")
         or (container.get("lastState") or {}).get("terminated")
-        or {"running", "terminated"} & set(container.get("state") or {})
+        or "running" in (container.get("state") or {})
+        or ended(container) is not None
         for container in _containers(pod)
     )
 
@@ -188,10 +190,10 @@ def _started(pod: Raw) -> bool:
 def _why(pod: Raw) -> str:
     for container in _containers(pod):
         state = container.get("state") or {}
-        ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
-        if ended and ended.get("exitCode"):
-            text = f"container {container['name']} ended with exit code {ended['exitCode']}"
-            return f"{text}: {ended['message']}" if ended.get("message") else text
+        last = (container.get("lastState") or {}).get("terminated") or ended(container)
+        if last and last.get("exitCode"):
+            text = f"container {container['name']} ended with exit code {last['exitCode']}"
+            return f"{text}: {last['message']}" if last.get("message") else text
         waiting = state.get("waiting") or {}
         if waiting.get("reason"):
             return f"container {container['name']}: {waiting.get('message') or waiting['reason']}"

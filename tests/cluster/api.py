@@ -4,7 +4,8 @@ Problem: the harness asks few things (is it ready, which nodes, which claims), o
 small processes; a Kubernetes client library takes half a second and 50 MB to import.
 Decision: JSON over `http.client` with the kubeconfig's client certificate, one connection per
 request. Tests of the product use the real client.
-Limits: no watch, no paging; only kubeconfigs with certificates or a token inline.
+Limits: a watch tells only that something changed; no paging; only kubeconfigs with certificates
+inline.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import ssl
 import tempfile
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.errors import ClusterError
+
+_WATCH_SECONDS = 60
 
 
 class ApiError(ClusterError):
@@ -84,6 +88,25 @@ class ApiClient:
             if error.status != http.HTTPStatus.NOT_FOUND:
                 raise
 
+    def changes(self, path: str) -> Iterator[None]:
+        """One for each object of the collection at *path*, then one for each change, for a minute.
+
+        Raises as `request` does.
+        """
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, context=self._context, timeout=_WATCH_SECONDS + 15
+        )
+        try:
+            connection.request("GET", f"{path}?watch=true&timeoutSeconds={_WATCH_SECONDS}")
+            response = connection.getresponse()
+            if response.status >= http.HTTPStatus.BAD_REQUEST:
+                text = response.read().decode(errors="replace")
+                _refuse_errors("GET", path, status=response.status, text=text)
+            while response.readline():
+                yield
+        finally:
+            connection.close()
+
     def request(
         self,
         method: str,
@@ -107,12 +130,13 @@ class ApiClient:
             text = response.read().decode(errors="replace")
         finally:
             connection.close()
-        if response.status >= http.HTTPStatus.BAD_REQUEST:
-            raise ApiError(
-                f"{method} {path} was answered {response.status}: {text[:300]}",
-                status=response.status,
-            )
+        _refuse_errors(method, path, status=response.status, text=text)
         try:
             return json.loads(text)
         except ValueError:
             return text
+
+
+def _refuse_errors(method: str, path: str, *, status: int, text: str) -> None:
+    if status >= http.HTTPStatus.BAD_REQUEST:
+        raise ApiError(f"{method} {path} was answered {status}: {text[:300]}", status=status)

@@ -1,7 +1,7 @@
 """The cgroups a node's kubelet works in.
 
 Two kubelets that share a cgroup root remove each other's pods as orphans. So each node has a root
-of its own, `/ararat-<cluster>/<node>`, that exists in every cgroup v1 hierarchy.
+of its own, `/ararat-<cluster>-<cache>/<node>`, that exists in every cgroup v1 hierarchy.
 Limits: cgroup v1 only, as on the machines this project is built and checked on.
 """
 
@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.toolchain import cache_root
 
 _GONE_TIMEOUT = 15.0
 
@@ -28,8 +31,11 @@ def hierarchies(*kinds: str) -> list[Path]:
 
 
 def top(cluster: str) -> str:
-    """The name of the cluster's directory in each hierarchy."""
-    return f"ararat-{cluster}"
+    """The name of the cluster's directory in each hierarchy.
+
+    Another cache on this machine may have a cluster of the same name.
+    """
+    return f"ararat-{cluster}-{zlib.crc32(bytes(cache_root())):08x}"
 
 
 def create(cluster: str, *, node: str) -> str:
@@ -38,7 +44,7 @@ def create(cluster: str, *, node: str) -> str:
     if not mounted:
         raise ClusterError(
             "this machine has no cgroup v1 hierarchy, which the local cluster needs; "
-            "set ARARAT_E2E_KUBECONFIG to use another"
+            "set KUBECONFIG to test on another"
         )
     for hierarchy in mounted:
         parent = hierarchy
@@ -50,6 +56,53 @@ def create(cluster: str, *, node: str) -> str:
                     (directory / setting).write_text((parent / setting).read_text())
             parent = directory
     return f"/{top(cluster)}/{node}"
+
+
+@contextlib.contextmanager
+def memory_group(name: str) -> Iterator[Path]:
+    """A cgroup of its own, without a limit yet.
+
+    Whoever's id is written to ``cgroup.procs`` of the directory is in it, and so are its children.
+    """
+    found = [one for one in hierarchies("cgroup") if (one / "memory.limit_in_bytes").exists()]
+    if not found:
+        raise ClusterError("this machine has no cgroup v1 hierarchy for memory")
+    directory = found[0] / top(name)
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        deadline = time.monotonic() + _GONE_TIMEOUT
+        while True:
+            try:
+                directory.rmdir()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
+def starve(directory: Path) -> int:
+    """Limit a cgroup to what it has: who asks for more brings the kernel's killer upon it."""
+    with contextlib.suppress(OSError):  # what files left in memory would be room for more
+        (directory / "memory.force_empty").write_text("0")
+    limit = int((directory / "memory.usage_in_bytes").read_text())
+    while True:
+        try:
+            (directory / "memory.limit_in_bytes").write_text(str(limit))
+            return limit
+        except OSError:  # it has grown meanwhile
+            limit += 1 << 20
+
+
+def killed_for_memory(directory: Path) -> int:
+    """How many processes of the cgroup the kernel has killed so far."""
+    for line in (directory / "memory.oom_control").read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    raise ClusterError(f"the kernel does not count what it kills in {directory}")
 
 
 def exists(cluster: str) -> bool:

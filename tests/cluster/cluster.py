@@ -27,14 +27,14 @@ from tests.cluster.apiserver import ControlPlane, Placement
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import Image
 from tests.cluster.namespaces import Keeper
-from tests.cluster.network import MAX_CLUSTERS, MAX_NODES, Network
+from tests.cluster.network import MAX_CLUSTERS, MAX_NODES, Network, links_in_use
 from tests.cluster.node import Node, NodePlan, proxy_service, wait_for_proxy
 from tests.cluster.process import Service, run
 from tests.cluster.toolchain import cache_root, kubectl, kubernetes, system
 from tests.cluster.toolchain.cache import lock
 
 _NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
-_HIDDEN_ON_NODES = ("/var/lib", "/var/log", "/run", "/var/run")
+_HIDDEN_ON_NODES = ("/var/lib", "/var/cache", "/var/log", "/run", "/var/run")
 _NODES_READY_TIMEOUT = 90.0
 _API_PORT = 6443
 
@@ -296,7 +296,7 @@ def _clusters() -> Path:
 
 def _check_machine(directory: Path) -> None:
     if os.geteuid() != 0:
-        raise ClusterError("a local cluster needs root; set ARARAT_E2E_KUBECONFIG to use another")
+        raise ClusterError("a local cluster needs root; set KUBECONFIG to test on another")
     for hidden in _HIDDEN_ON_NODES:
         if directory.is_relative_to(hidden):
             raise ClusterError(
@@ -306,14 +306,17 @@ def _check_machine(directory: Path) -> None:
 
 
 def _reserve(directory: Path, *, nodes: int) -> Network:
-    """The cluster's addresses: those it has, else the first free ones."""
+    """The cluster's addresses: those it has, else the first free ones.
+
+    Clusters of another cache show by their interfaces on this machine.
+    """
     plan = directory / "plan.json"
     with (_clusters() / ".reserve").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         taken = {path: json.loads(path.read_text()) for path in _clusters().glob("*/plan.json")}
         if plan in taken:
             return Network(**taken[plan])
-        used = {found["index"] for found in taken.values()}
+        used = {found["index"] for found in taken.values()} | links_in_use()
         free = [index for index in range(MAX_CLUSTERS) if index not in used]
         if not free:
             raise ClusterError(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from tests.cluster.errors import ClusterError
@@ -24,6 +25,13 @@ from tests.cluster.process import run
 
 MAX_CLUSTERS: Final = 31
 MAX_NODES: Final = 8
+_LINK: Final = "ararat"
+
+
+def links_in_use() -> set[int]:
+    """The numbers of the clusters that have an interface on this machine, whoever started them."""
+    found = (path.name.removeprefix(_LINK) for path in Path("/sys/class/net").glob(f"{_LINK}*"))
+    return {int(number) for number in found if number.isdecimal()}
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Network:
     @property
     def link(self) -> str:
         """This machine's interface into the cluster."""
-        return f"ararat{self.index}"
+        return f"{_LINK}{self.index}"
 
     @property
     def gateway(self) -> str:

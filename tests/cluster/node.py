@@ -1,8 +1,8 @@
 """One node: namespaces of its own, containerd, kubelet and kube-proxy in them.
 
 Problem: kubelets expect a machine each; two on one machine remove each other's pods and logs.
-Decision: a node sees this machine's files, but /var/lib, /var/log and /run are its own, and so are
-its hostname, network, process ids and cgroup root. Every node then has the standard
+Decision: a node sees this machine's files, but /var/lib, /var/cache, /var/log and /run are its own,
+and so are its hostname, network, process ids and cgroup root. Every node then has the standard
 /var/lib/kubelet, and one DaemonSet fits all. `/var/lib/ararat` and the volumes lie in directories
 that all nodes of one cluster share.
 Limits: pods cannot see another node's processes; the disk underneath is one.
@@ -10,10 +10,13 @@ Limits: pods cannot see another node's processes; the disk underneath is one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shlex
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,31 @@ from tests.cluster.toolchain import kubernetes
 _SOCKET = "/run/containerd/containerd.sock"
 _CNI_PROGRAMS = "/usr/lib/cni"
 _PROXY_TIMEOUT = 60.0
+#: In place of runc: as long as the file lies there, containers are made and none starts.
+_RUNC = """#!/bin/sh
+hold={hold}
+if [ -e "$hold" ]; then
+    previous= bundle=
+    for argument; do
+        [ "$previous" = --bundle ] && bundle=$argument
+        previous=$argument
+    done
+    if [ -n "$bundle" ] && grep -q 'cri.container-type": *"container"' "$bundle/config.json"; then
+        while [ -e "$hold" ]; do sleep 0.05; done
+    fi
+fi
+exec runc "$@"
+"""
+_FREEZE = """
+each() {{
+    for process in /proc/[0-9]*; do
+        [ "$(cat $process/comm 2>/dev/null)" = {name} ] || continue
+        case "$(readlink $process/cwd)" in *{below}*) kill -$1 ${{process#/proc/}};; esac
+    done
+}}
+while [ ! -e {ended} ]; do each STOP; sleep 0.02; done
+each CONT
+"""
 # The kubelet takes its runtime from flags before, and from its configuration file since.
 _RUNTIME_IN_FILE = 27
 
@@ -166,6 +194,41 @@ class Node:
         """Plug the node's network cable in again."""
         self.plan.network.mend_node(self.plan.number, cluster=self._cluster)
 
+    @contextlib.contextmanager
+    def holding_starts(self) -> Iterator[None]:
+        """While the block runs, containers are made on this node and none starts."""
+        hold = self.plan.directory / "hold"
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
+
+    @contextlib.contextmanager
+    def freezing(self, program: str, *, below: str) -> Iterator[None]:
+        """While the block runs, each process of that name whose working directory has *below* in
+        its path stands still from the moment that it is seen; one that is alive then goes on."""
+        ended = self.plan.directory / "thaw"
+        script = _FREEZE.format(ended=shlex.quote(str(ended)), name=program, below=below)
+
+        def freeze() -> None:
+            with contextlib.suppress(ClusterError):  # the node may crash meanwhile
+                self.run("sh", "-c", script)
+
+        worker = threading.Thread(target=freeze)
+        worker.start()
+        try:
+            yield
+        finally:
+            ended.touch()
+            worker.join()
+            ended.unlink()
+
+    def containers(self) -> set[str]:
+        """The ids of all containers that were made on it, sandboxes aside."""
+        made = self.plan.directory / "var/lib/containerd/io.containerd.grpc.v1.cri/containers"
+        return {status.parent.name for status in made.glob("*/status")}
+
     def crash(self) -> None:
         """Kill everything on the node at once, as a power cut would."""
         self.keeper.kill()
@@ -201,12 +264,15 @@ class Node:
         (directory / "resolv.conf").write_text("")
         (directory / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
         (directory / "containerd.toml").write_text(_containerd_configuration(self.plan))
+        runc = directory / "runc"
+        runc.write_text(_RUNC.format(hold=shlex.quote(str(directory / "hold"))))
+        runc.chmod(0o755)
         cni = directory / "cni"
         cni.mkdir(exist_ok=True)
         (cni / "ararat.conflist").write_text(json.dumps(_cni_configuration(self.plan)))
 
 
-_OWN_DIRECTORIES = ("var/lib/kubelet", "var/log/pods", "var/log/containers")
+_OWN_DIRECTORIES = ("var/lib/kubelet", "var/cache", "var/log/pods", "var/log/containers")
 
 
 def _shared_mounts(plan: NodePlan) -> dict[str, Path]:
@@ -226,6 +292,7 @@ def _mounts(plan: NodePlan) -> str:
     lines = [
         f"hostname {shlex.quote(plan.name)}",
         f"mount --bind {shlex.quote(str(own / 'var/lib'))} /var/lib",
+        f"mount --bind {shlex.quote(str(own / 'var/cache'))} /var/cache",
         f"mount --bind {shlex.quote(str(own / 'var/log'))} /var/log",
         "mount -t tmpfs -o mode=755 tmpfs /run",
         "mkdir -p /run/netns /run/lock",
@@ -256,6 +323,8 @@ state = "/run/containerd"
   default_runtime_name = "runc"
 [{cri}.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
+[{cri}.containerd.runtimes.runc.options]
+  BinaryName = "{plan.directory / "runc"}"
 """
 
 
@@ -302,8 +371,10 @@ def _kubelet_configuration(
         "failSwapOn": False,
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
-        "syncFrequency": "1s",
+        "syncFrequency": "5s",
         "nodeStatusUpdateFrequency": "2s",
+        # Without this it would also tell every 2 s that nothing changed.
+        "nodeStatusReportFrequency": "10s",
         "nodeLeaseDurationSeconds": 20,
         "clusterDNS": [plan.network.control_plane],
         "clusterDomain": dns.DOMAIN,

@@ -1,4 +1,4 @@
-"""Fixtures of the tests on a real cluster: one cluster and one installation for the whole session.
+"""Fixtures of the tests on a real cluster: one cluster and one installation in each process.
 
 Ararat is installed by a plain `helm install` with no values, as the README says; a second location
 in the Blob emulator is added beside it. Every test makes namespaces of its own and removes them.
@@ -26,7 +26,8 @@ from tests.e2e.support.tools import Tools
 from tests.e2e.support.waiting import NeverHappened
 from tests.e2e.support.workload import Workload
 
-_CLUSTER_NAME = "e2e"
+#: Each worker of pytest-xdist has a cluster and an installation of its own.
+_CLUSTER_NAME = "-".join(filter(None, ("e2e", os.environ.get("PYTEST_XDIST_WORKER"))))
 _DEFAULT_IMAGE = "python:3.11-slim-bookworm"
 
 #: What a failure is looked into: the cluster's tools, and the namespaces that tests have now.

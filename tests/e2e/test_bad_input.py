@@ -16,22 +16,21 @@ from azure.storage.blob import ContainerClient
 
 from tests.cluster.azurite import Azurite
 from tests.cluster.process import free_port
-from tests.e2e.conftest import add_blob_location
-from tests.e2e.support import ground
+from tests.e2e.conftest import Ground, Namespaces, add_blob_location
+from tests.e2e.support import ground, kinds
 from tests.e2e.support.install import Blob, wait_for_location
-from tests.e2e.support.tools import Outcome, Tools
+from tests.e2e.support.nodejobs import reads
+from tests.e2e.support.tools import Object, Outcome, Tools
 from tests.e2e.support.walks import Walk
 from tests.e2e.support.workload import Workload
+from tests.e2e.test_kubectl import stored_manifest
 
 _OURS = "backups.ararat.dev,restores.ararat.dev,podvolumebackups,podvolumerestores"
 
 
 @pytest.fixture(scope="module")
-def app(installed: object, request: pytest.FixtureRequest) -> Iterator[Workload]:
+def app(installed: Ground) -> Iterator[Workload]:
     """One workload for all cases: none of them may change it."""
-    from tests.e2e.conftest import Ground, Namespaces
-
-    assert isinstance(installed, Ground)
     namespaces = Namespaces(installed.tools)
     name = namespaces.new("inputs")
     yield Workload(
@@ -116,6 +115,87 @@ def test_restoring_over_a_namespace_that_exists_says_what_was_left_alone(
     assert _everything(tools, app.namespace) == everything
     assert objects.get("created", 0) == 0, tools.ararat("restore", "logs", restore).said
     assert not any(walk.differences(app.walks()[claim]) for claim, walk in before.items())
+
+
+def test_volumes_that_hold_no_files_are_refused_each_with_its_reason(
+    tools: Tools, installed: Ground, namespaces: Namespaces
+) -> None:
+    """Nothing is read under the name of a backup that is no file of the user's; the rest is."""
+    name = namespaces.new("odd")
+    tools.kubectl("create", "namespace", name)
+    try:
+        tools.apply(_odd(name, installed.image))
+        ready = ("--for=condition=Ready", "pod/odd", "-n", name, "--timeout=120s")
+        tools.kubectl("wait", *ready, timeout=130)
+        what = ("--include-namespaces", name, "--wait")
+        refused = tools.ararat("backup", "create", name, *what, check=False)
+    finally:
+        tools.kubectl("delete", "pv", name, "--wait=false")
+    assert_sentence(refused, "PartiallyFailed")
+    found = {
+        (volume["pod"], volume["volume"]): (volume["coverage"], volume.get("reason", ""))
+        for volume in stored_manifest(tools, name)["volumes"]
+    }
+    files = ("Skipped", "NotFiles")  # kept as the API object that it is made from
+    assert found == {
+        ("odd", "plain"): ("BackedUp", ""),
+        ("odd", "node"): ("Failed", "HostPath"),
+        ("odd", "secret"): files,
+        ("odd", "config"): files,
+        ("odd", "projected"): files,
+        ("odd", "about"): files,
+        ("raw", "device"): ("Failed", "BlockMode"),
+    }
+    (job,) = reads(tools, name)
+    assert job["spec"]["volume"] == "plain"
+
+
+def _odd(namespace: str, image: str) -> list[Object]:
+    """A pod with a volume of each kind that is not files, all named in its annotation, and one that
+    is; and a pod for a block device. That one never starts: there is no such device."""
+    about = {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}
+    volumes = [
+        {"name": "plain", "emptyDir": {}},
+        {"name": "node", "hostPath": {"path": "/etc"}},
+        {"name": "secret", "secret": {"secretName": "odd"}},
+        {"name": "config", "configMap": {"name": "odd"}},
+        {"name": "projected", "projected": {"sources": [{"configMap": {"name": "odd"}}]}},
+        {"name": "about", "downwardAPI": about},
+    ]
+    odd = kinds.obj("v1", "Pod", "odd", spec=kinds.looking(image, "unused")["spec"])
+    odd["spec"]["volumes"] = volumes
+    odd["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": volume["name"], "mountPath": f"/v/{volume['name']}"} for volume in volumes
+    ]
+    raw = kinds.obj("v1", "Pod", "raw", spec=kinds.looking(image, "raw")["spec"])
+    raw["spec"]["volumes"][0]["name"] = "device"
+    (container,) = raw["spec"]["containers"]
+    del container["volumeMounts"]
+    container["volumeDevices"] = [{"name": "device", "devicePath": "/dev/raw"}]
+    for pod in (odd, raw):
+        names = ",".join(volume["name"] for volume in pod["spec"]["volumes"])
+        pod["metadata"]["annotations"] = {"ararat.dev/backup-volumes": names}
+    size = {"storage": "1Gi"}
+    block = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "storageClassName": ""}
+    claim = {**block, "volumeName": namespace, "resources": {"requests": size}}
+    any_node = {"key": "kubernetes.io/hostname", "operator": "Exists"}
+    volume = {
+        **block,
+        "capacity": size,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "local": {"path": "/dev/ararat-none"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [any_node]}]}},
+    }
+    documents = [
+        kinds.obj("v1", "Secret", "odd", stringData={"key": "value"}),
+        kinds.obj("v1", "ConfigMap", "odd", data={"key": "value"}),
+        kinds.obj("v1", "PersistentVolumeClaim", "raw", spec=claim),
+        odd,
+        raw,
+    ]
+    for document in documents:
+        document["metadata"]["namespace"] = namespace
+    return [kinds.obj("v1", "PersistentVolume", namespace, spec=volume), *documents]
 
 
 class TestLocations:

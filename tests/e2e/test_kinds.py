@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ararat.gate import CONTAINER as GATE
 from tests.e2e.conftest import Ground, Namespaces, delete_namespace
 from tests.e2e.support import kinds, replaced
 from tests.e2e.support.podwatch import watch_pods
@@ -95,6 +96,10 @@ def _running(tools: Tools, name: str) -> dict[str, list[Object]]:
 
 
 def _wait_until_running(tools: Tools, name: str) -> None:
+    # As many may be ready while an old one still waits for its end: that is not the end of it.
+    for owner in ("deployment/shared", "statefulset/web", "daemonset/agents"):
+        tools.kubectl("rollout", "status", owner, "-n", name, "--timeout=240s", timeout=250)
+
     def all_there() -> bool:
         found = _running(tools, name)
         return all(len(found.get(app, ())) == count for app, count in _EXPECTED.items())
@@ -141,6 +146,10 @@ def _prove_equal(tools: Tools, name: str, before: dict[str, Walk]) -> None:
             pod_name = pod["metadata"]["name"]
             kept = records(tools, namespace=name, pod=pod_name)
             assert [start["empty"] for start in kept.starts] == [False], pod_name
+            # What came after its volume was filled has no gate.
+            gates = [c for c in pod["spec"].get("initContainers", ()) if c["name"] == GATE]
+            mounts = {mount["name"] for gate in gates for mount in gate["volumeMounts"]}
+            assert mounts <= {"ararat-gate"}, f"{pod_name}'s gate has a token"
             same(before[_key(pod)], kept.walk)
 
 
@@ -207,17 +216,17 @@ def _operator(tools: Tools, name: str, image: str) -> Iterator[None]:
     """Keeps one pod for each Database, under a new name each time."""
 
     def look() -> None:
-        owner = tools.get(f"databases.{kinds.GROUP}", "db", namespace=name)
-        if owner is None or "deletionTimestamp" in owner["metadata"]:
-            return
         pods = tools.items("pods", namespace=name, selector="app=operated")
         if any("deletionTimestamp" not in pod["metadata"] for pod in pods):
+            return
+        owner = tools.get(f"databases.{kinds.GROUP}", "db", namespace=name)
+        if owner is None or "deletionTimestamp" in owner["metadata"]:
             return
         pod = kinds.operated(image, f"operated-{secrets.token_hex(2)}", owner)
         pod["metadata"]["namespace"] = name
         tools.apply([pod])
 
-    with _repeating(look):
+    with _repeating(look, pause=2.0):
         yield
 
 
@@ -229,6 +238,8 @@ def _interference(tools: Tools, name: str) -> Iterator[list[str]]:
     apps = {"web", "shared", "agents", "operated"}
 
     def look() -> None:
+        if not apps:
+            return
         for pod in tools.items("pods", namespace=name, selector="app"):
             app = pod["metadata"]["labels"]["app"]
             statuses = pod.get("status", {}).get("initContainerStatuses") or []
@@ -238,12 +249,12 @@ def _interference(tools: Tools, name: str) -> Iterator[list[str]]:
                 where = ("-n", name, "--wait=false")
                 tools.kubectl("delete", "pod", pod["metadata"]["name"], *where)
 
-    with _repeating(look):
+    with _repeating(look, pause=0.5):
         yield deleted
 
 
 @contextlib.contextmanager
-def _repeating(look: Callable[[], None]) -> Iterator[None]:
+def _repeating(look: Callable[[], None], *, pause: float) -> Iterator[None]:
     """Looks again and again in a thread; refusals (a namespace going away, a webhook) pass."""
     over = threading.Event()
 
@@ -251,7 +262,7 @@ def _repeating(look: Callable[[], None]) -> Iterator[None]:
         while not over.is_set():
             with contextlib.suppress(CommandFailed):
                 look()
-            time.sleep(0.3)
+            time.sleep(pause)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -24,27 +24,28 @@ def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., W
     what = ("--include-namespaces", app.namespace)
     rules = ("--keep-last", "1", "--overlap", "Queue")
     tools.ararat("schedule", "create", name, "--cron", "* * * * *", *what, *rules)
-    first = eventually(lambda: completed(tools, name), what="a backup is made", timeout=180)
-    eventually(
-        lambda: completed(tools, name) - first, what="another one, a minute later", timeout=180
-    )
+    eventually(lambda: completed(tools, name), what="a backup is made", timeout=180)
+    prove_that_a_job_outlives_its_pod(tools, app)
+    before = app.walks()
+    by_hand = f"{app.namespace}-hand"
+    tools.ararat("backup", "create", by_hand, *what, "--wait")
+    tools.ararat("backup", "delete", by_hand, "--yes")
+    assert tools.get("backups.ararat.dev", by_hand, namespace=tools.namespace) is None
     tools.ararat("schedule", "pause", name)
     eventually(lambda: not running(tools, name), what="the last one has ended", timeout=120)
+    # Run after run by the clock, for a month, is `test_a_month`'s.
+    tools.ararat("backup", "create", f"{name}-now", "--from-schedule", name, "--wait")
+    newest = {f"{name}-now"}
     eventually(
-        lambda: not first & completed(tools, name), what="the first one has expired", timeout=180
+        lambda: completed(tools, name) == newest, what="those before it have expired", timeout=180
     )
     shown = tools.ararat("schedule", "retention", name, "--dry-run").stdout
     assert "DELETE" not in shown
     assert "last" in shown
 
-    before = app.walks()
     kept = f"{app.namespace}-kept"
     tools.ararat("backup", "create", kept, "--from-schedule", name, "--wait")
     tools.ararat("backup", "pin", kept)
-    by_hand = f"{app.namespace}-hand"
-    tools.ararat("backup", "create", by_hand, *what, "--wait")
-    tools.ararat("backup", "delete", by_hand, "--yes")
-    assert tools.get("backups.ararat.dev", by_hand, namespace=tools.namespace) is None
 
     repository = next(
         found["metadata"]["name"]
@@ -71,6 +72,52 @@ def test_by_the_clock_and_to_its_end(tools: Tools, new_workload: Callable[..., W
     app.prove_equal(before)
     tools.ararat("schedule", "delete", name, "--yes")
     tools.ararat("backup", "delete", kept, "--yes")
+
+
+def prove_that_a_job_outlives_its_pod(tools: Tools, app: Workload) -> None:
+    """Maintenance that gives way is deleted in the foreground, and is over when its Job is gone:
+    so a real garbage collector keeps the Job for as long as its pod is there."""
+    name, seconds = "gives-way", 4
+    container = {
+        "name": "stubborn",
+        "image": app.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": seconds,
+        "containers": [container],
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": app.namespace},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+    tools.apply([job])
+
+    def pods() -> list[dict[str, Any]]:
+        return tools.items("pods", namespace=app.namespace, selector=f"job-name={name}")
+
+    def runs() -> bool:
+        return [found["status"].get("phase") for found in pods()] == ["Running"]
+
+    eventually(runs, what="the Job's pod to run", timeout=90)
+    how = ("--cascade=foreground", "--wait=false")
+    tools.kubectl("delete", "job", name, "-n", app.namespace, *how)
+    ending: list[bool] = []
+
+    def gone() -> bool:
+        if (found := tools.get("job", name, namespace=app.namespace)) is not None:
+            ending.append("deletionTimestamp" in found["metadata"])
+            return False
+        assert pods() == [], "the Job went before its pod"
+        return True
+
+    eventually(gone, what="the Job to go", timeout=90, interval=0.2)
+    assert ending
+    assert all(ending)
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ rules:
   - apiGroups: [""]
     apiVersions: [v1]
     operations: [CREATE]
-    resources: [pods]
+    resources: [{{ index . 2 }}]
     scope: Namespaced
 namespaceSelector:
   matchExpressions:

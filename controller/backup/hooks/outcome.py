@@ -144,6 +144,7 @@ def judge(volume: ManifestVolume, job: str, records: Mapping[str, Record]) -> Ma
             "root": None,
             "empty": False,
             "unreadable_count": 0,
+            "unreadable_paths": [],
             "socket_count": 0,
             "socket_paths": [],
         }

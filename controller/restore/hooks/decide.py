@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from ararat.api.hooks import OnError
+from ararat.containers import ended, ended_well
 from ararat.hooks import When
 from controller.hooks.results import HookResult
 
@@ -80,7 +81,7 @@ def next_step(record: Record, pod: Raw | None, *, waited: float, settled: bool) 
 
 def _initializing(record: Record, pod: Raw, waited: float) -> Step:
     statuses = _statuses(pod, "initContainerStatuses")
-    open_ = [name for name in record.init if not _ended_well(statuses.get(name))]
+    open_ = [name for name in record.init if not ended_well(statuses.get(name))]
     if not open_:
         return Step(Act.INITIALIZED)
     status = statuses.get(open_[0]) or {}
@@ -194,19 +195,15 @@ def _statuses(pod: Raw, field: str) -> dict[str, Raw]:
     return {status["name"]: status for status in (pod.get("status") or {}).get(field) or []}
 
 
-def _ended_well(status: Raw | None) -> bool:
-    terminated = ((status or {}).get("state") or {}).get("terminated")
-    return terminated is not None and terminated.get("exitCode") == 0
-
-
 def _state(status: Raw) -> str:
     """``waits (CrashLoopBackOff); it ended with exit code 3 before``."""
     state = status.get("state") or {}
     last = (status.get("lastState") or {}).get("terminated")
+    over = ended(status)
     if "running" in state:
         text = "runs"
-    elif "terminated" in state:
-        return f"has ended with exit code {state['terminated'].get('exitCode')}"
+    elif over is not None:
+        return f"has ended with exit code {over.get('exitCode')}"
     else:
         reason = (state.get("waiting") or {}).get("reason")
         text = f"waits ({reason})" if reason else "has not started"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import cgroups
 from tests.cluster.azurite import Azurite
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import busybox_image
@@ -251,6 +252,17 @@ def test_a_second_cluster_runs_beside_and_leaves_the_first_alone(cluster: Cluste
         link = other.network.link
     assert leftovers(other.name, link=link) == []
     assert cluster.kubectl("exec", "web-1", "--", "cat", "/data/index.html") == "page 1\n"
+
+
+def test_a_cluster_of_another_cache_gets_addresses_and_cgroups_of_its_own(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = cgroups.top(cluster.name)
+    monkeypatch.setenv("ARARAT_CACHE", str(tmp_path))
+    other = Cluster(cluster.name)
+    assert other.directory.is_relative_to(tmp_path)
+    assert other.network.index != cluster.network.index
+    assert cgroups.top(other.name) != mine
 
 
 def test_a_cluster_dies_with_its_harness_and_down_removes_the_rest() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster.toolchain import pins
-from tests.cluster.toolchain.cache import obtain, run
+from tests.cluster.toolchain import npm, pins
+from tests.cluster.toolchain.cache import obtain
 
 _NAME = f"azurite-{pins.AZURITE_VERSION}-r{pins.AZURITE_RECIPE}"
 
@@ -17,17 +17,4 @@ def ensure() -> Path:
 
 
 def _install(target: Path) -> None:
-    run(
-        [
-            "npm",
-            "install",
-            "--prefix",
-            str(target),
-            "--no-audit",
-            "--no-fund",
-            "--no-package-lock",
-            "--omit=dev",
-            f"azurite@{pins.AZURITE_VERSION}",
-        ],
-        log=_NAME,
-    )
+    npm.install(target, f"azurite@{pins.AZURITE_VERSION}", options=("--omit=dev",), log=_NAME)

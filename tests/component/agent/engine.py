@@ -84,7 +84,7 @@ class FakeEngine:
         return await self.on_restore(request)
 
     async def ls(
-        self, snapshot_id: str, *, path: str | None = None, recursive: bool = True
+        self, snapshot_id: str, *, path: str | Sequence[str] | None = None, recursive: bool = True
     ) -> AsyncIterator[Node]:
         for name in self.held:
             yield Node(path=f"/{name}", type="file")

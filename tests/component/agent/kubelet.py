@@ -19,6 +19,7 @@ class FakeKubelet:
         self.root = root.resolve() / "kubelet"
         self._disks = root.resolve() / "disks"
         self._mounted: list[Path] = []
+        self._images: dict[Path, Path] = {}
         (self.root / "pods").mkdir(parents=True)
         self._disks.mkdir()
 
@@ -54,12 +55,17 @@ class FakeKubelet:
             self.tmpfs(path, options="size=64m")
             return
         image = self._disks / f"{len(self._mounted)}.{kind}"
+        self._images[path] = image
         # mkfs.xfs makes nothing smaller than 300 MiB; the file is sparse.
         with image.open("wb") as file:
             file.truncate(512 << 20)
         subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
         subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
         self._mounted.append(path)
+
+    def image(self, path: Path) -> Path:
+        """The disk under a formatted volume."""
+        return self._images[path]
 
     def unmount(self, path: Path) -> None:
         subprocess.run(["umount", "-l", str(path)], check=True)

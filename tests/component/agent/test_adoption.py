@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.node_lock import identity
 from ararat.api import PodVolumeBackup
 from ararat.api.location import BackupLocationSpec, FilesystemLocation
 from ararat.blob.open import open_store
@@ -138,14 +139,18 @@ async def test_locks_of_a_killed_container_go_with_its_job(world: World, engine:
     await world.set_spec(PodVolumeBackup, "b1", {"cancel": True})
     folder = world.location_path / DIRECTORY / "locks"
     folder.mkdir(parents=True)
-    mine = LockOwner(CLUSTER, world.config.pod_uid, EARLIER, "b1")
-    await _lock(world, "a" * 64, mine)
+    world.config.cache_dir.mkdir(parents=True, exist_ok=True)
+    file = world.config.cache_dir / f"agent-{world.namespace}.lock"
+    file.touch()
+    node = identity(file.stat())
+    await _lock(world, "a" * 64, LockOwner(CLUSTER, world.config.pod_uid, EARLIER, "b1"))
     await _lock(world, "b" * 64, LockOwner(CLUSTER, "another", EARLIER, "b1"))
+    await _lock(world, "c" * 64, LockOwner(CLUSTER, "deleted by force", EARLIER, "b1", node))
+    await _lock(world, "d" * 64, LockOwner(CLUSTER, "elsewhere", EARLIER, "b1", f"{node}0"))
     async with world.agent(engine):
         await world.until(PodVolumeBackup, "b1", "Cancelled", seconds=60)
-    left = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    assert not any(name.startswith("a" * 64) for name in left)
-    assert any(name.startswith("b" * 64) for name in left)
+    left = {entry.name[0] for entry in folder.iterdir() if not entry.name.startswith(".")}
+    assert left == {"b", "d"}
 
 
 async def _lock(world: World, name: str, owner: LockOwner) -> None:

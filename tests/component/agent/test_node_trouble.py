@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cache import free_bytes
 from ararat.api import PodVolumeBackup
 from tests.component.agent.engine import FakeEngine
 from tests.component.agent.world import World
@@ -32,11 +33,18 @@ async def test_a_node_low_on_disk_starts_no_job_and_says_why(world: World, engin
         assert status.get("phase", "New") == "New"
         assert "no new job starts there" in (agent.agent.ready() or "")
         assert not engine.sessions
-    # There is room again.
-    async with world.agent(engine) as agent:
+    # Room for the job, but none for a cache to grow.
+    half = free_bytes(world.config.cache_dir) * 2 // 3
+    async with world.agent(engine, minimum_free_bytes=half) as agent:
         status = await world.until(PodVolumeBackup, "b1", "Completed")
         assert agent.agent.ready() is None
     assert status["attempts"] == 0
+    assert engine.sessions[-1]["cache_dir"] is None
+    # There is room again.
+    async with world.agent(engine):
+        await world.backup("b2", "db-0", uid)
+        await world.until(PodVolumeBackup, "b2", "Completed")
+    assert engine.sessions[-1]["cache_dir"] == world.config.cache_dir
 
 
 async def test_a_kubelet_whose_directory_is_elsewhere_is_said_at_once(

@@ -1,4 +1,4 @@
-"""Locks of an earlier container of this pod are removed, and no others."""
+"""Locks of an earlier agent of this node are removed, and no others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ararat.restic.models import LockOwner
 DIRECTORY = "repositories/volumes/web/0001"
 
 
-def owner(pod: str, started: str) -> LockOwner:
-    return LockOwner("c1", pod, started, "job-1")
+def owner(pod: str, started: str, node_lock: str = "boot:1:2") -> LockOwner:
+    return LockOwner("c1", pod, started, "job-1", node_lock)
 
 
 async def test_only_what_is_proven_dead_goes(tmp_path: Path):
@@ -24,11 +24,13 @@ async def test_only_what_is_proven_dead_goes(tmp_path: Path):
     held = {
         "a" * 64: owner("me", "2026-01-01T00:00:00"),
         "b" * 64: owner("me", "2026-01-02T00:00:00"),
-        "c" * 64: owner("another", "2026-01-01T00:00:00"),
+        "c" * 64: owner("another", "2026-01-01T00:00:00", "boot:1:3"),
+        "d" * 64: owner("another", "2026-01-01T00:00:00", ""),
+        "e" * 64: owner("the one before", "2026-01-01T00:00:00"),
     }
     for name, who in held.items():
         await store.put(f"{DIRECTORY}/locks/{name}", b"x", metadata=metadata(who))
-    assert await sweep_own_locks(store, DIRECTORY, held["b" * 64]) == 1
+    assert await sweep_own_locks(store, DIRECTORY, held["b" * 64]) == 2
     left = {lock.id for lock in await list_locks(store, DIRECTORY)}
-    assert left == {"b" * 64, "c" * 64}
+    assert left == {"b" * 64, "c" * 64, "d" * 64}
     await store.close()

@@ -70,7 +70,8 @@ async def test_a_volume_is_filled_and_its_gate_opened(world: World, engine: Fake
     assert "message" not in status
     assert not engine.restores[0].replace
     assert engine.sessions[0]["access"] is Access.APPEND_ONLY
-    assert ("Pod", "VolumeRestoreCompleted") in await world.events(world.workloads)
+    await world.told("Pod", "VolumeRestoreStarted", "VolumeRestoreCompleted")
+    await world.told("PodVolumeRestore", "VolumeRestoreStarted", "VolumeRestoreCompleted")
 
 
 async def test_a_location_of_another_cluster_is_only_read(world: World, engine: FakeEngine):
@@ -92,6 +93,32 @@ async def test_it_waits_for_the_gate_and_says_so(world: World, engine: FakeEngin
         assert not engine.sessions
         await world.gate_state("db-0", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
         await world.until(PodVolumeRestore, "r1", "Completed")
+
+
+async def test_a_job_that_stands_still_says_so_in_its_gate_too(world: World, engine: FakeEngine):
+    """Its message while it runs is what the gate's log shows (tests/unit/agent/test_gate.py)."""
+    go = asyncio.Event()
+    fill = engine.on_restore
+
+    async def stand(request: RestoreRequest) -> RestoreResult:
+        await go.wait()
+        return await fill(request)
+
+    engine.on_restore = stand
+    uid, _ = await gated(world)
+    async with world.agent(engine, stalled_seconds=1.0):
+        await world.restore("r1", "db-0", uid)
+        status = await world.until(PodVolumeRestore, "r1", lambda s: s.get("reason") == "Stalled")
+        assert status["phase"] == "InProgress"
+        assert "Nothing has moved for a while" in status["message"]
+        answer = await answered(world, uid, "Filling")
+        while "Nothing has moved for a while" not in answer.get("message", ""):
+            await asyncio.sleep(0.1)  # the test's own time limit ends this
+            answer = world.kubelet.answer(uid)
+        go.set()
+        status = await world.until(PodVolumeRestore, "r1", "Completed")
+    assert "reason" not in status
+    assert "message" not in status
 
 
 async def test_it_waits_for_the_mount(world: World, engine: FakeEngine):
@@ -132,6 +159,8 @@ async def test_a_volume_with_data_is_not_touched(world: World, engine: FakeEngin
         await world.restore("r1", "db-0", uid, root=ROOT)
         status = await world.until(PodVolumeRestore, "r1", "Failed")
         await answered(world, uid, "Failed")
+    await world.told("Pod", "VolumeRestoreStarted", "VolumeRestoreFailed")
+    await world.told("PodVolumeRestore", "VolumeRestoreStarted", "VolumeRestoreFailed")
     assert status["reason"] == "VolumeNotEmpty"
     assert "'precious'" in status["message"]
     assert files(path) == ["precious"]

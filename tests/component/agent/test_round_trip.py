@@ -82,21 +82,52 @@ async def test_every_kind_of_file_comes_back(world: World, kind: str, other: str
     assert os.listdir(world.config.scratch_dir) == []
 
 
-async def test_between_disk_memory_and_local(world: World):
-    """The same files on an emptyDir, a tmpfs and a local volume, and back."""
-    uid = await world.pod("a-0", volume={"emptyDir": {}})
-    path = world.kubelet.empty_dir(uid, "data")
-    (path / "file").write_bytes(b"content")
-    path.chmod(0o1777)
+async def test_between_kinds_of_volumes(world: World):
+    """The same files from a CSI volume by way of memory, a disk of the node and a local volume to a
+    CSI volume of another name: what kind a volume is, and its name, are not in what comes back."""
+    uid, source = await claimed(world, "csi")
+    (source / "deep").mkdir()
+    (source / "deep/file").write_bytes(b"content")
+    os.chown(source / "deep/file", 1234, 5678)
+    source.chmod(0o2770)
+    os.utime(source, ns=(1, 1_300_000_000_000_000_009))
+    before = walk(source)
+
+    async def memory() -> tuple[str, Path]:
+        made = await world.pod("memory", volume={"emptyDir": {"medium": "Memory"}}, gated=True)
+        path = world.kubelet.empty_dir(made, "data")
+        world.kubelet.tmpfs(path)
+        return made, path
+
+    async def disk() -> tuple[str, Path]:
+        made = await world.pod("disk", gated=True)
+        return made, world.kubelet.empty_dir(made, "data")
+
+    async def local() -> tuple[str, Path]:
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [world.node]}
+        affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}}
+        disk = {"local": {"path": "/mnt/disks/one"}, "nodeAffinity": affinity}
+        volume = await world.claim("local", source=disk)
+        made = await world.pod("local", volume=volume, gated=True)
+        path = world.kubelet.volume(made, "kubernetes.io~local-volume", world.pv("local"))
+        world.kubelet.bind(world.pv("local"), path)
+        return made, path
+
+    async def other() -> tuple[str, Path]:
+        return await claimed(world, "renamed", gated=True)
+
     async with world.agent():
-        await world.backup("b1", "a-0", uid)
-        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=60)
-        memory_uid = await world.pod("b-0", volume={"emptyDir": {"medium": "Memory"}}, gated=True)
-        memory = world.kubelet.empty_dir(memory_uid, "data")
-        world.kubelet.tmpfs(memory)
-        await world.restore("r1", "b-0", memory_uid, **as_restore(backup))
-        await world.until(PodVolumeRestore, "r1", "Completed", seconds=60)
-        assert differences(walk(path), walk(memory)) == []
+        for number, place in enumerate((memory, disk, local, other)):
+            pod = ("csi", "memory", "disk", "local")[number]
+            if number:  # its gate has let it go: it runs
+                await world.pod_status(pod, {"phase": "Running"})
+            await world.backup(f"b{number}", pod, uid)
+            backup = await world.until(PodVolumeBackup, f"b{number}", "Completed", seconds=60)
+            uid, path = await place()
+            name = ("memory", "disk", "local", "renamed")[number]
+            await world.restore(f"r{number}", name, uid, **as_restore(backup))
+            await world.until(PodVolumeRestore, f"r{number}", "Completed", seconds=60)
+            assert differences(before, walk(path)) == [], name
 
 
 async def test_the_second_backup_reads_only_what_changed(world: World):
@@ -150,7 +181,12 @@ async def test_an_empty_volume_restores_to_an_empty_one(world: World):
     assert differences(walk(source), walk(target)) == []
 
 
-async def big(world: World, pod: str = "db-0", size: int = 400) -> tuple[str, Path]:
+#: MiB that take restic a second and more, also where nothing else runs.
+_BIG = 240
+_FILES = _BIG // 8
+
+
+async def big(world: World, pod: str = "db-0", size: int = _BIG) -> tuple[str, Path]:
     """A volume that takes restic a few seconds."""
     uid, source = await claimed(world, pod)
 
@@ -181,6 +217,23 @@ async def test_a_cancelled_backup_leaves_no_lock_and_no_process(world: World):
         took = time.monotonic() - begun
         await world.until(PodVolumeBackup, "b1", "Cancelled")
     assert took < 2
+    assert locks(world) == []
+
+
+async def test_a_volume_that_is_unmounted_half_way_is_no_small_snapshot(world: World):
+    """restic itself sees nothing of it: it stands in what was mounted, and ends well."""
+    uid, source = await big(world)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        await under_way(world)
+        world.kubelet.unmount(source)
+        status = await world.until(
+            PodVolumeBackup, "b1", lambda s: bool(s.get("attempts")), seconds=90
+        )
+        assert status["reason"] == "VolumeNotMounted"
+        status = await world.until(PodVolumeBackup, "b1", "Failed", seconds=90)
+    assert status["reason"] == "VolumeNotMounted"
+    assert "snapshotID" not in status
     assert locks(world) == []
 
 
@@ -230,15 +283,15 @@ async def test_a_restore_that_was_interrupted_is_finished(world: World):
     assert (status["phase"], status["wrote"]) == ("New", True)
     assert world.kubelet.answer(target_uid)["phase"] != "Completed"
     (target / "left over").write_text("by the interrupted run")
-    for number in range(20):  # what a run that had got further would have finished
+    for number in range(12):  # what a run that had got further would have finished
         shutil.copy2(source / f"file-{number}", target)
     async with world.agent():
         status = await world.until(PodVolumeRestore, "r1", "Completed", seconds=90)
     assert differences(walk(source), walk(target)) == []
-    assert status["progress"]["filesDone"] == status["progress"]["totalFiles"] == 50
-    assert status["progress"]["bytesDone"] == 50 * (8 << 20)
-    assert status["summary"]["filesTotal"] == 50
-    assert status["summary"]["filesRestored"] <= 30
+    assert status["progress"]["filesDone"] == status["progress"]["totalFiles"] == _FILES
+    assert status["progress"]["bytesDone"] == _FILES * (8 << 20)
+    assert status["summary"]["filesTotal"] == _FILES
+    assert status["summary"]["filesRestored"] <= _FILES - 12
 
 
 async def test_a_full_volume_says_so(world: World):
@@ -265,3 +318,28 @@ async def test_a_wrong_password_is_said(world: World):
         status = await world.until(PodVolumeBackup, "b1", "Failed", seconds=60)
     assert status["reason"] == "WrongPassword"
     assert "f" * 64 not in status["message"]
+
+
+async def test_a_cancelled_restore_leaves_no_lock_and_no_process(world: World):
+    """Nor does it open the gate over a part of the data."""
+    uid, _ = await big(world)
+    async with world.agent():
+        await world.backup("b1", "db-0", uid)
+        backup = await world.until(PodVolumeBackup, "b1", "Completed", seconds=90)
+        target_uid, target = await claimed(world, "db-1", gated=True)
+        await world.restore("r1", "db-1", target_uid, **as_restore(backup))
+        while not any(target.iterdir()):
+            await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        await world.set_spec(PodVolumeRestore, "r1", {"cancel": True})
+        while restics():
+            await asyncio.sleep(0.02)
+        took = time.monotonic() - begun
+        status = await world.until(PodVolumeRestore, "r1", "Cancelled")
+        async with asyncio.timeout(30):
+            while (answer := world.kubelet.answer(target_uid))["phase"] != "Failed":
+                await asyncio.sleep(0.05)
+    assert took < 10
+    assert locks(world) == []
+    assert status["message"] == "Cancelled; the volume holds a part of its data."
+    assert answer["message"].startswith(status["message"])

@@ -4,12 +4,13 @@ Problem: each failure by itself is tested elsewhere; what loses data is two of t
 moment, which nobody thinks of.
 Decision: a real agent as a child process, a real API server, the real restic, Azurite behind a
 proxy with faults, volumes that are mounts. A few workloads write files, back up, restore, cancel,
-over and over. Beside them a source of trouble kills restic and the agent, stops the agent in good
-order, restarts the API server, and lets the store answer 503, lose answers and cut connections. At
-the end everything must be as promised; see ``Torture.judge``. All that is random comes from one
-seed, which is printed.
-Limits: a seed repeats files, orders and pauses, not the scheduler's interleaving. Containers are
-stood in for by processes; a container's restart is a new process with the same pod UID.
+over and over; each pod that is restored waits behind the gate's real program. Beside them sources
+of trouble kill restic, the agent and gates, stop the agent in good order, restart the API server,
+and let the store answer 503, lose answers and cut connections. At the end everything must be as
+promised; see ``Torture.judge``. All that is random comes from one seed, which is printed.
+Limits: a seed repeats files, orders and, on a calm machine, pauses; not the scheduler's
+interleaving. Containers are stood in for by processes; a container's restart is a new process with
+the same pod UID, a pod's replacement one with another.
 """
 
 from __future__ import annotations
@@ -34,15 +35,9 @@ from typing import Any
 import structlog
 
 from ararat.api import PodVolumeBackup, PodVolumeRestore
-from ararat.api.location import BackupLocationSpec
 from ararat.api.nodejob import JobPhase
-from ararat.blob.open import open_store
-from ararat.blob.store import BlobStore
-from ararat.keys import new_master_key, repository_password
 from ararat.kube import connect
-from ararat.kube.resources import PODS, SECRETS
-from ararat.layout import LOCATION, LocationFile
-from ararat.restic.create import create_repository
+from ararat.kube.resources import PODS
 from ararat.restic.locks import list_locks
 from ararat.restic.models import Access, LockOwner, RestoreRequest
 from ararat.restic.session import open_repository
@@ -50,11 +45,12 @@ from ararat.restic.version import VARIABLE
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.azurite import Azurite
 from tests.cluster.toolchain import restic as toolchain
+from tests.component.agent.gate_container import GateContainer
 from tests.component.agent.patient import patient
-from tests.component.agent.real import as_restore
+from tests.component.agent.program import Program, processes
+from tests.component.agent.real import as_restore, prepare_azure
 from tests.component.agent.walker import Tree, differences, walk
-from tests.component.agent.world import CLUSTER, LOCATION_ID, World
-from tests.component.blob.locations import account_key, location, new_container
+from tests.component.agent.world import CLUSTER, World
 from tests.component.blob.proxy import Fault, FaultProxy
 from tests.component.our_kinds import serving_our_kinds
 
@@ -75,9 +71,14 @@ ALLOWED = frozenset(
 )
 #: Name, kinds with their weights, longest pause between two.
 _TROUBLE: tuple[tuple[str, dict[str, int], float], ...] = (
-    ("processes", {"kill restic": 3, "kill agent": 2, "stop agent": 1}, 12.0),
+    (
+        "processes",
+        {"kill restic": 3, "kill agent": 2, "replace agent": 1, "stop agent": 1},
+        12.0,
+    ),
     ("store", {"store 503": 1, "store resets": 1, "answers lost": 1}, 10.0),
     ("api", {"API server restarts": 1}, 40.0),
+    ("gates", {"kill gate": 1}, 6.0),
 )
 _SETTLE_SECONDS = 300.0
 _PATIENCE_SECONDS = 120.0
@@ -101,7 +102,8 @@ class Report:
     trouble: Counter[str] = field(default_factory=Counter)
     compared: int = 0
     entries: int = 0
-    adopted: int = 0
+    opened: int = 0
+    shut: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -114,74 +116,9 @@ class Report:
             f"reasons of those that failed: {listed(self.reasons)}",
             f"causes of repeated attempts: {listed(self.attempts)}",
             f"compared: {self.compared} volumes with {self.entries} entries",
+            f"gates that opened: {self.opened}; that stayed shut after a failure: {self.shut}",
             *(f"WRONG: {line}" for line in self.wrong),
         ]
-
-
-class Agent:
-    """``python -m agent`` as a child, started again whenever it ends."""
-
-    def __init__(self, world: World, kubeconfig: Path, log: Path) -> None:
-        self._world = world
-        self._kubeconfig = kubeconfig
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-        self.unasked: list[int] = []
-        self._asked = False
-
-    async def start(self) -> None:
-        config = self._world.config
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(self._kubeconfig),
-            "NODE_NAME": config.node,
-            "POD_NAME": config.pod_name,
-            "POD_UID": config.pod_uid,
-            "ARARAT_NAMESPACE": config.namespace,
-            "ARARAT_KUBELET_DIR": str(config.kubelet_dir),
-            "ARARAT_CACHE_DIR": str(config.cache_dir),
-            "ARARAT_SCRATCH_DIR": str(config.scratch_dir),
-            "ARARAT_PORT": "0",
-            "ARARAT_MOUNT_WAIT_SECONDS": "5",
-            "ARARAT_RETRY_SECONDS": "1",
-            "ARARAT_SHUTDOWN_SECONDS": "20",
-            "ARARAT_MINIMUM_FREE_MIB": "0",
-            "ARARAT_LOG_LEVEL": "INFO",
-        }
-        self._asked = False
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agent", env=environment, stdout=log, stderr=log
-            )
-
-    @property
-    def pid(self) -> int | None:
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
-
-    async def end(self, number: signal.Signals, *, patience: float = 60.0) -> None:
-        process = self._process
-        if process is None:
-            return
-        self._asked = True
-        if process.returncode is None:
-            process.send_signal(number)
-        async with asyncio.timeout(patience):
-            await process.wait()
-
-    async def attend(self) -> None:
-        """Starts it again, as a kubelet does; an end that nobody asked for is a defect."""
-        while True:
-            await asyncio.sleep(0.1)
-            process = self._process
-            if process is not None and process.returncode is not None and not self._asked:
-                self.unasked.append(process.returncode)
-                await self.start()
-
-    def children(self) -> list[int]:
-        """Its restic processes."""
-        pid = self.pid
-        return [] if pid is None else [p for p, parent in _processes().items() if parent == pid]
 
 
 class Torture:
@@ -196,6 +133,7 @@ class Torture:
         self._azurite = azurite
         self._snapshots: list[Snapshot] = []
         self._jobs: list[tuple[Any, str]] = []
+        self._gates: list[GateContainer] = []
         self._over = asyncio.Event()
 
     def _random(self, name: str) -> random.Random:
@@ -215,41 +153,16 @@ class Torture:
         return self.report
 
     async def _prepare(self, proxy: FaultProxy) -> None:
-        container = await new_container(self._azurite)
-        world = self.world
-        self.store: BlobStore = await open_store(
-            BackupLocationSpec(azure=location(self._azurite, container)),
-            account_key(self._azurite),
+        made = await prepare_azure(
+            self.world, self._azurite, endpoint=proxy.endpoint, ca_bundle=proxy.ca_pem
         )
-        file = LocationFile(location_id=LOCATION_ID, owner=CLUSTER)
-        await self.store.put(LOCATION, file.encode())
-        self.master = new_master_key()
-        self.current = await create_repository(
-            self.store,
-            folder="repositories/volumes/web",
-            master=self.master,
-            location_id=LOCATION_ID,
-            owner=LockOwner(CLUSTER, "test", "now", "init"),
-            scratch_dir=world.config.scratch_dir,
-        )
-        self.password = repository_password(self.master, LOCATION_ID, self.current.repository_name)
-        azure = location(self._azurite, container, endpoint=proxy.endpoint, ca_bundle=proxy.ca_pem)
-        await world.prepare(
-            directory=self.current.directory,
-            password=self.password,
-            location={"azure": azure.to_dict()},
-        )
-        world.repository["keyID"] = self.current.key_id
-        await world.api.create(
-            SECRETS,
-            {
-                "metadata": {"name": "azure", "namespace": world.namespace},
-                "stringData": {k: v.decode() for k, v in account_key(self._azurite).items()},
-            },
-        )
+        self.store, self.master = made.store, made.master
+        self.current, self.password = made.current, made.password
 
     async def _torture(self, proxy: FaultProxy) -> None:
-        self.agent = Agent(self.world, self._plane.kubeconfig, self.path / "agent.log")
+        self.agent = Program(
+            self.world.config, kubeconfig=self._plane.kubeconfig, log=self.path / "agent.log"
+        )
         await self.agent.start()
         attendant = asyncio.create_task(self.agent.attend())
         trouble = asyncio.create_task(self._make_trouble(proxy))
@@ -297,7 +210,7 @@ class Torture:
     ) -> None:
         chance = self._random(name)
         while not self._over.is_set():
-            pause, length = chance.uniform(0.2, longest), chance.uniform(0.5, 4.0)
+            pause, length = chance.uniform(0.2, longest) * _slowness(), chance.uniform(0.5, 4.0)
             kind = chance.choices(list(kinds), list(kinds.values()))[0]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -314,13 +227,18 @@ class Torture:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             return bool(victims)
-        if kind in ("kill agent", "stop agent"):
+        if kind in ("kill agent", "replace agent", "stop agent"):
             if chance.random() < 0.75:
                 await self._under_way()
-            number = signal.SIGKILL if kind == "kill agent" else signal.SIGTERM
+            number = signal.SIGTERM if kind == "stop agent" else signal.SIGKILL
             await self.agent.end(number)
+            if kind == "replace agent":
+                self.agent.new_pod()
             await self.agent.start()
             return True
+        if kind == "kill gate":
+            killed = [each.kill() for each in self._gates]
+            return any(killed)
         if kind == "API server restarts":
             await asyncio.to_thread(self._plane.stop_apiserver)
             await asyncio.sleep(length / 2)
@@ -360,11 +278,13 @@ class Torture:
         source = self.world.kubelet.csi(uid, self.world.pv(name), mount=False)
         self.world.kubelet.tmpfs(source, options="size=256m")
         mine: list[Snapshot] = []
-        turn = 0
+        turn, restored = 0, False
         while not self._over.is_set():
             turn += 1
             await asyncio.to_thread(_change, source, chance)
-            if mine and chance.random() < 0.4:
+            # On a slow machine there are few turns: one of the first is a restore.
+            if mine and (chance.random() < 0.4 or not restored):
+                restored = True
                 await self._restore(f"{name}-r{turn}", chance.choice(mine), chance)
             else:
                 made = await self._back_up(f"{name}-b{turn}", name, uid, source, chance)
@@ -393,6 +313,9 @@ class Torture:
         uid = await world.pod(pod, volume=await world.claim(pod), gated=True)
         target = world.kubelet.csi(uid, world.pv(pod), mount=False)
         world.kubelet.tmpfs(target, options="size=256m")
+        gate = GateContainer(world, pod, uid, restore_uid="restore-1")
+        waiting = asyncio.create_task(gate.run())
+        self._gates.append(gate)
         try:
             self._jobs.append((PodVolumeRestore, job))
             await world.restore(job, pod, uid, **as_restore(snapshot.status))
@@ -400,11 +323,49 @@ class Torture:
             status = await self._terminal(PodVolumeRestore, job)
             if status["phase"] == JobPhase.COMPLETED:
                 self._compare(job, snapshot, await asyncio.to_thread(walk, target))
-            elif world.kubelet.answer(uid).get("phase") == "Completed":
-                self.report.wrong.append(f"{job} is {status['phase']}, and its gate is open")
+                await self._opened(job, waiting)
+            else:
+                await self._stays_shut(f"{job} is {status['phase']}", gate, waiting)
         finally:
+            self._gates.remove(gate)
+            waiting.cancel()
+            await asyncio.wait([waiting])
             await world.api.delete(PODS, pod, namespace=world.workloads, grace_seconds=0)
             world.kubelet.unmount(target)
+
+    async def _opened(self, job: str, waiting: asyncio.Task[int]) -> None:
+        """Its pod goes on, and not before."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                code = await waiting
+        except TimeoutError:
+            self.report.wrong.append(f"{job} is Completed, and its gate stays shut")
+        else:
+            self.report.opened += 1
+            if code != 0:
+                self.report.wrong.append(f"{job} is Completed, and its gate ended with {code}")
+
+    async def _stays_shut(self, what: str, gate: GateContainer, waiting: asyncio.Task[int]) -> None:
+        """Its pod is told so, and waits on: also a gate that is killed then, and looks anew.
+
+        A job's status is written before its gate is answered, so only the gate's own word is proof.
+        """
+        self.report.shut += 1
+        for again in (False, True):
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    while not waiting.done() and "data: FAILED: " not in gate.said():
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                self.report.wrong.append(f"{what}, and its gate is not told: {gate.said()[-500:]}")
+                return
+            # Five of its looks.
+            await asyncio.wait([waiting], timeout=0.5)
+            if waiting.done():
+                self.report.wrong.append(f"{what}, and its gate ended with {waiting.result()}")
+                return
+            if not again:
+                gate.kill()
 
     def _compare(self, job: str, snapshot: Snapshot, found: Tree) -> None:
         self.report.compared += 1
@@ -484,6 +445,11 @@ class Torture:
                 shutil.rmtree(target)
 
 
+def _slowness() -> float:
+    """Where others work as well everything takes longer, and more of it would only be killed."""
+    return max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
+
+
 def _calm(_method: str, _path: str) -> Fault | None:
     """No fault, and a little of what a real network takes: else nothing is ever under way."""
     return Fault(delay=0.03)
@@ -510,24 +476,13 @@ def _change(volume: Path, chance: random.Random) -> None:
     os.chown(volume, 1000, chance.randrange(3000))
 
 
-def _processes() -> dict[int, int]:
-    """Every process and its parent."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                found[int(entry)] = int(stat[1])
-    return found
-
-
 def _command_lines() -> list[str]:
     """Of every process that an agent could have left."""
     found = []
-    for pid in _processes():
+    for pid in processes():
         with contextlib.suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("latin-1")
-            if "restic" in line and pid != os.getpid():
+            if ("restic" in line or "wait.py" in line) and pid != os.getpid():
                 found.append(line)
     return found
 
@@ -545,7 +500,8 @@ def _resident(pid: int | None) -> int:
 async def _bench() -> AsyncIterator[tuple[ControlPlane, Azurite, Path]]:
     os.environ[VARIABLE] = str(toolchain.ensure())
     path = Path(tempfile.mkdtemp(prefix="ararat-torture-"))
-    with serving_our_kinds() as plane, Azurite(memory=True) as azurite:
+    # On disk: what half an hour stores is more than the server keeps in memory.
+    with serving_our_kinds() as plane, Azurite() as azurite:
         yield plane, azurite, path
 
 

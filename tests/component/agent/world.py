@@ -268,11 +268,20 @@ class World:
             return True
         return False
 
-    async def events(self, namespace: str) -> list[tuple[str, str]]:
-        return [
-            (event["involvedObject"]["kind"], event["reason"])
-            async for event in self.api.list(EVENTS, namespace=namespace)
-        ]
+    async def told(self, kind: str, *reasons: str) -> None:
+        """Waits for Events of these reasons, and no others, on objects of that kind."""
+        namespace = self.workloads if kind == "Pod" else self.namespace
+        end = time.monotonic() + 20
+        while True:
+            found = {
+                event["reason"]
+                async for event in self.api.list(EVENTS, namespace=namespace)
+                if event["involvedObject"]["kind"] == kind
+            }
+            if found == set(reasons):
+                return
+            assert time.monotonic() < end, f"Events on the {kind}: {sorted(found)}"
+            await asyncio.sleep(0.05)
 
     # --- agent ----------------------------------------------------------------------------------
 

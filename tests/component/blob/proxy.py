@@ -29,6 +29,8 @@ class Fault:
     lose_answer: bool = False
     #: Send this many bytes of the answer's body, then cut the connection.
     cut_after: int | None = None
+    #: Send something else than Azurite's answer.
+    rewrite: Callable[[bytes], bytes] | None = None
     #: Seconds before anything is done.
     delay: float = 0.0
 
@@ -119,6 +121,8 @@ class FaultProxy:
             skip_auto_headers=("Content-Type",),
         ) as answer:
             data = await answer.read()
+            if fault.rewrite is not None:
+                data = fault.rewrite(data)
             if fault.lose_answer:
                 return _cut(request)
             kept = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,46 @@ async def test_a_refreshed_token_file_is_read_without_a_restart(
     file.write_text("fresh")
     await works(store)
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("cloud", "authority"),
+    [
+        ("AzureUSGovernment", "login.microsoftonline.us"),
+        ("AzureChina", "login.chinacloudapi.cn"),
+    ],
+)
+async def test_each_cloud_has_its_authority(
+    azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: str, authority: str
+) -> None:
+    """Of all names in the world this one alone leads anywhere, whatever the pod is told."""
+    async with TokenServer(names=(authority,)).running() as directory:
+        only(monkeypatch, authority, directory.port)
+        monkeypatch.setenv("AZURE_AUTHORITY_HOST", "login.microsoftonline.com")
+        azure = await described(
+            azurite, directory, Authentication.SERVICE_PRINCIPAL, **PRINCIPAL, cloud=cloud
+        )
+        await used(azure, {"clientSecret": b"right"})
+        (tmp_path / "token").write_text("fresh")
+        monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
+        more = {"client_id": CLIENT, "tenant_id": TENANT, "cloud": cloud}
+        azure = await described(azurite, directory, Authentication.WORKLOAD_IDENTITY, **more)
+        await used(azure, {})
+        assert directory.hosts == [authority] * 2
+
+
+def only(monkeypatch: pytest.MonkeyPatch, name: str, port: int) -> None:
+    """Have a name lead to a port of this machine, and all others nowhere."""
+    really = socket.getaddrinfo
+
+    def look(host: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == name:
+            return really("127.0.0.1", port, *args, **kwargs)
+        if host == "127.0.0.1":
+            return really(host, asked, *args, **kwargs)
+        raise socket.gaierror(f"{host} is not to be asked for")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
 
 
 async def test_a_changed_secret_is_read_without_a_restart(

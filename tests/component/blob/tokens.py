@@ -54,6 +54,10 @@ class TokenServer:
     authority: trustme.CA = field(default_factory=trustme.CA)
     seen: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    #: Whom the requests were for.
+    hosts: list[str] = field(default_factory=list)
+    #: Names it has beside its address.
+    names: tuple[str, ...] = ()
     audience: str = AUDIENCE
 
     @property
@@ -71,7 +75,7 @@ class TokenServer:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[TokenServer]:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.authority.issue_cert("127.0.0.1", *self.names).configure_cert(context)
         runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=context).start()
@@ -87,6 +91,7 @@ class TokenServer:
         form |= dict(parse_qsl(body))
         self.seen.append(form)
         self.paths.append(request.path)
+        self.hosts.append(request.host)
         if not self.accepts(form):
             return web.json_response(
                 {"error": "invalid_client", "error_description": "AADSTS7000215: wrong secret"},

@@ -50,6 +50,7 @@ EVERYTHING: Object = {
     "keys": {"namespace": "vault"},
     "logLevel": "debug",
     "logFormat": "text",
+    "metricsPerClaim": False,
     "imagePullSecrets": [{"name": "pull"}],
     "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["acct.blob.test"]}],
     "gate": {"image": "mirror/gate:9", "pullPolicy": "Always"},
@@ -60,11 +61,13 @@ EVERYTHING: Object = {
         "concurrency": 8,
         "repositoryConcurrency": 3,
         "bandwidthKiB": 10240000,
+        "outageSeconds": 600,
         "niceness": 10,
         "ioPriority": "idle",
         "hostPaths": ["/var/lib/rancher/k3s/storage", "/srv"],
         "cacheDir": "/mnt/cache",
         "cacheLimitMiB": 10000000,
+        "minimumFreeMiB": 1000000,
         "resources": {"limits": {"memory": "8Gi"}},
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
@@ -219,6 +222,23 @@ def test_disruption_budget_in_the_version_the_server_has(kubernetes, expected):
     assert budget["apiVersion"] == expected
 
 
+@pytest.mark.parametrize(
+    ("kubernetes", "expected", "shares"),
+    [
+        ("v1.20.2", "v1beta1", "assured"),
+        ("v1.25.0", "v1beta2", "assured"),
+        ("v1.28.0", "v1beta3", "nominal"),
+        ("v1.29.0", "v1", "nominal"),
+    ],
+)
+def test_priority_in_the_version_the_server_has(kubernetes, expected, shares):
+    level = one(render(kubernetes=kubernetes), "PriorityLevelConfiguration")
+    assert level["apiVersion"] == f"flowcontrol.apiserver.k8s.io/{expected}"
+    assert level["spec"]["limited"][f"{shares}ConcurrencyShares"] == 10
+    off = render({"apiPriority": {"enabled": False}}, kubernetes=kubernetes)
+    assert not {"FlowSchema", "PriorityLevelConfiguration"} & {o["kind"] for o in off}
+
+
 def test_no_disruption_budget_for_one_replica():
     assert "PodDisruptionBudget" not in {o["kind"] for o in render(EVERYTHING)}
 
@@ -314,6 +334,11 @@ def test_gate_uses_the_agents_image_unless_told_otherwise():
     assert env["ARARAT_GATE_PULL_POLICY"] == "Always"
 
 
+def test_each_claim_has_a_metric_unless_told_otherwise():
+    for values, expected in (({}, "true"), (EVERYTHING, "false")):
+        assert pod_of(one(render(values), "Deployment"))[2]["ARARAT_METRICS_PER_CLAIM"] == expected
+
+
 def test_webhooks_are_those_the_controller_serves():
     from controller.restore.webhook import configurations
 
@@ -354,7 +379,9 @@ def test_every_value_arrives():
     assert container["image"] == "mirror/agent@sha256:" + 64 * "a"
     assert (env["ARARAT_CONCURRENCY"], env["ARARAT_REPOSITORY_CONCURRENCY"]) == ("8", "3")
     assert env["ARARAT_CACHE_LIMIT_MIB"] == "10000000"
+    assert env["ARARAT_MINIMUM_FREE_MIB"] == "1000000"
     assert env["ARARAT_BANDWIDTH_KIB"] == "10240000"
+    assert env["ARARAT_OUTAGE_SECONDS"] == "600"
     assert (env["ARARAT_NICENESS"], env["ARARAT_IO_PRIORITY"]) == ("10", "idle")
     assert env["ARARAT_HOST_PATHS"] == "/var/lib/rancher/k3s/storage:/srv"
     for path in ("/var/lib/rancher/k3s/storage", "/srv"):

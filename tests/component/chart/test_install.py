@@ -28,6 +28,7 @@ CHART = Path(__file__).resolve().parents[3] / "charts" / "ararat"
 NAMESPACE = "ararat"
 AGENT = f"system:serviceaccount:{NAMESPACE}:ararat-agent"
 CONTROLLER = f"system:serviceaccount:{NAMESPACE}:ararat-controller"
+TOKEN_REQUEST = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
 
 
 class Release:
@@ -99,6 +100,44 @@ def test_everything_is_there(release: Release) -> None:
     apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
     assert api.get(f"{apps}/deployments/ararat-controller")["spec"]["replicas"] == 2
     assert api.get(f"{apps}/daemonsets/ararat-agent")
+
+
+def test_what_it_asks_the_server_queues_apart_from_all_else(
+    release: Release, tmp_path: Path
+) -> None:
+    """By what the server says of the requests themselves: which schema they fell under."""
+    schemas = "/apis/flowcontrol.apiserver.k8s.io/v1beta1/flowschemas"
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/any"
+    other = "system:serviceaccount:default:default"
+
+    def schema_of(user: str, path: str) -> str:
+        done = subprocess.run(
+            [str(kubectl.ensure().kubectl), "get", "--raw", path, "--as", user, "-v=8"],
+            env={**os.environ, "KUBECONFIG": str(release.plane.kubeconfig), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        found = re.search(r"x-kubernetes-pf-flowschema-uid[\"']?[:=]\s*\W*([0-9a-f-]{36})",
+                          done.stderr.lower())  # fmt: skip
+        assert found, done.stderr
+        names = {o["metadata"]["uid"]: o["metadata"]["name"] for o in api.items(schemas)}
+        return str(names[found[1]])
+
+    api = release.plane.api
+    expected = {
+        (CONTROLLER, "/api/v1/configmaps?limit=1"): "ararat",
+        (AGENT, "/version"): "ararat",
+        (CONTROLLER, lease): "ararat-leases",
+        (other, "/api/v1/configmaps?limit=1"): "service-accounts",
+    }
+    release.plane.apiserver.wait_until(
+        lambda: schema_of(CONTROLLER, lease) == "ararat-leases",
+        timeout=60,
+        what="the server to know the schemas",
+    )
+    assert {asked: schema_of(*asked) for asked in expected} == expected
 
 
 def test_definitions_are_brought_up_to_date_as_the_documents_say(
@@ -174,50 +213,94 @@ def test_agent_may_not(release: Release, verb: str, resource: str, where: dict[s
     assert not release.may(AGENT, verb, resource, **where)
 
 
-def test_the_agents_own_token_is_refused(release: Release) -> None:
-    """The calls themselves, with a token as the kubelet mounts it, not only RBAC's opinion."""
-    accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/ararat-agent"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = release.plane.api.create(f"{accounts}/token", request)["status"]["token"]
-    trust = ssl.create_default_context(cafile=str(release.plane.ca.certificate))
+class Bearer:
+    """Whoever has the token of a service account, as the kubelet mounts it."""
 
-    def status(method: str, path: str, body: Any = None) -> int:
+    def __init__(self, plane: ControlPlane, account: str) -> None:
+        self._url = plane.url
+        self._trust = ssl.create_default_context(cafile=str(plane.ca.certificate))
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+        self._token = plane.api.create(path, TOKEN_REQUEST)["status"]["token"]
+
+    def status(self, method: str, path: str, body: Any = None, **headers: str) -> int:
+        """The code of the answer to a call."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(release.plane.url + path, data=data, method=method)
-        request.add_header("Authorization", f"Bearer {token}")
+        request = urllib.request.Request(self._url + path, data=data, method=method)
         patch = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        request.add_header("Content-Type", patch)
+        more = {"Authorization": f"Bearer {self._token}", "Content-Type": patch, **headers}
+        for name, value in more.items():
+            request.add_header(name, value)
         try:
-            with urllib.request.urlopen(request, context=trust, timeout=60) as answer:
+            with urllib.request.urlopen(request, context=self._trust, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
 
+    def refused(self, calls: dict[tuple[str, str], Any]) -> None:
+        answers = {call: self.status(*call, body) for call, body in calls.items()}
+        assert set(answers.values()) == {403}, answers
+
+
+def test_the_agents_own_token_is_refused(release: Release) -> None:
+    """The calls themselves, not only RBAC's opinion."""
+    agent = Bearer(release.plane, "ararat-agent")
     own = f"/api/v1/namespaces/{NAMESPACE}"
     jobs = f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/podvolumebackups"
-    assert status("GET", "/api/v1/pods") == 200
-    assert status("GET", jobs) == 200
+    assert agent.status("GET", "/api/v1/pods") == 200
+    assert agent.status("GET", jobs) == 200
     # Allowed, and there is none of that name.
-    assert status("GET", f"{own}/secrets/no-such") == 404
-    assert status("PATCH", f"{jobs}/no-such/status", {"status": {}}) == 404
+    assert agent.status("GET", f"{own}/secrets/no-such") == 404
+    assert agent.status("PATCH", f"{jobs}/no-such/status", {"status": {}}) == 404
     pod = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
-    refused = {
-        ("GET", f"{own}/secrets"): None,
-        ("GET", f"{own}-keys/secrets/master-key"): None,
-        ("GET", "/api/v1/namespaces/default/secrets/x"): None,
-        ("GET", "/api/v1/nodes"): None,
-        ("POST", "/api/v1/namespaces/default/pods"): pod,
-        ("DELETE", "/api/v1/namespaces/default/pods/x"): None,
-        ("POST", "/api/v1/namespaces/default/pods/x/exec?command=id"): None,
-        ("PATCH", "/api/v1/namespaces/default/persistentvolumeclaims/x"): {},
-        ("POST", jobs): {"metadata": {"name": "x"}, "spec": {}},
-        ("PATCH", f"{jobs}/x"): {"spec": {"cancel": True}},
-        ("DELETE", f"{jobs}/x"): None,
-        ("PATCH", f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/backups/x"): {},
-        ("POST", f"{accounts}/token"): request,
-    }
-    answers = {call: status(*call, body) for call, body in refused.items()}
-    assert set(answers.values()) == {403}, answers
+    agent.refused(
+        {
+            ("GET", f"{own}/secrets"): None,
+            ("GET", f"{own}-keys/secrets/master-key"): None,
+            ("GET", "/api/v1/namespaces/default/secrets/x"): None,
+            ("GET", "/api/v1/nodes"): None,
+            ("POST", "/api/v1/namespaces/default/pods"): pod,
+            ("DELETE", "/api/v1/namespaces/default/pods/x"): None,
+            ("POST", "/api/v1/namespaces/default/pods/x/exec?command=id"): None,
+            ("PATCH", "/api/v1/namespaces/default/persistentvolumeclaims/x"): {},
+            ("DELETE", "/api/v1/namespaces/default/persistentvolumeclaims/x"): None,
+            ("POST", "/api/v1/namespaces/default/secrets"): {"metadata": {"name": "x"}},
+            ("GET", "/apis/ararat.dev/v1alpha1/podvolumebackups"): None,
+            ("POST", jobs): {"metadata": {"name": "x"}, "spec": {}},
+            ("PATCH", f"{jobs}/x"): {"spec": {"cancel": True}},
+            ("DELETE", f"{jobs}/x"): None,
+            ("DELETE", jobs): None,
+            ("PATCH", f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/backups/x"): {},
+            ("DELETE", f"/apis/ararat.dev/v1alpha1/namespaces/{NAMESPACE}/backups/x"): None,
+            ("POST", f"{own}/serviceaccounts/ararat-agent/token"): TOKEN_REQUEST,
+        }
+    )
+
+
+def test_the_controllers_own_token_is_refused(release: Release) -> None:
+    """It reads and makes everything, so this is about what it might destroy or pretend to be."""
+    controller = Bearer(release.plane, "ararat-controller")
+    there = "/api/v1/namespaces/default"
+    assert controller.status("GET", "/api/v1/secrets") == 200
+    # Allowed, and there is none of that name.
+    assert controller.status("DELETE", f"{there}/pods/no-such") == 404
+    deployment = {"metadata": {"name": "x"}, "spec": {}}
+    controller.refused(
+        {
+            ("DELETE", "/api/v1/persistentvolumes/x"): None,
+            ("DELETE", "/api/v1/namespaces/default"): None,
+            ("DELETE", f"{there}/persistentvolumeclaims/x"): None,
+            ("DELETE", f"{there}/persistentvolumeclaims"): None,
+            ("DELETE", f"{there}/secrets/x"): None,
+            ("DELETE", f"{there}/secrets"): None,
+            ("DELETE", f"{there}/pods"): None,
+            ("DELETE", f"/api/v1/namespaces/{NAMESPACE}-keys/secrets/master-key"): None,
+            ("DELETE", "/api/v1/nodes/x"): None,
+            ("PUT", "/apis/apps/v1/namespaces/default/deployments/x"): deployment,
+            ("PUT", f"{there}/secrets/x"): {"metadata": {"name": "x"}},
+        }
+    )
+    for user in ("system:admin", AGENT):
+        assert controller.status("GET", "/version", **{"Impersonate-User": user}) == 403
 
 
 @pytest.mark.parametrize(
@@ -258,6 +341,59 @@ def test_controller_may_not(
     release: Release, verb: str, resource: str, where: dict[str, str]
 ) -> None:
     assert not release.may(CONTROLLER, verb, resource, **where)
+
+
+def test_each_node_gets_one_agent_with_its_pools_settings(release: Release) -> None:
+    """By Kubernetes' own controller of DaemonSets; what it makes its pods with is what agents read.
+
+    (tests/component/agent/test_order.py has what an agent makes of that.)
+    """
+    api = release.plane.api
+    labels = {
+        "plain": {},
+        "large": {"pool": "large"},
+        "both": {"pool": "large", "kubelet": "moved"},
+        "moved": {"kubelet": "moved"},
+    }
+    pools = [
+        {"name": "large", "nodeSelector": {"pool": "large"}, "concurrency": 8},
+        {"name": "moved", "nodeSelector": {"kubelet": "moved"}, "repositoryConcurrency": 1},
+    ]
+    for name, own in labels.items():
+        api.create("/api/v1/nodes", {"metadata": {"name": name, "labels": own}})
+    values = {"agent": {"pools": pools, "concurrency": 3}}
+    release.helm("upgrade", "ararat", str(CHART), "-f", "-", values=values)
+
+    def agents() -> dict[str, list[tuple[str, str]]]:
+        """By node, how many jobs each of its agents runs at once: in all, in one repository."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        for pod in api.items(f"{path}?labelSelector=app.kubernetes.io/component%3Dagent"):
+            env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+            (term,) = pod["spec"]["affinity"]["nodeAffinity"][
+                "requiredDuringSchedulingIgnoredDuringExecution"
+            ]["nodeSelectorTerms"]
+            (node,) = term["matchFields"][0]["values"]
+            limits = (env["ARARAT_CONCURRENCY"], env["ARARAT_REPOSITORY_CONCURRENCY"])
+            found.setdefault(node, []).append(limits)
+        return found
+
+    release.plane.controllers.start()
+    try:
+        release.plane.apiserver.wait_until(
+            lambda: agents().keys() == labels.keys(), timeout=120, what="an agent for each node"
+        )
+        assert agents() == {
+            "plain": [("3", "64")],
+            "large": [("8", "64")],
+            "both": [("8", "64")],
+            "moved": [("3", "1")],
+        }
+    finally:
+        release.plane.controllers.stop(patience=5.0)
+        for name in labels:
+            api.delete(f"/api/v1/nodes/{name}")
+        release.helm("upgrade", "ararat", str(CHART), "--reset-values")
 
 
 def test_no_upgrade_touches_a_selector(release: Release, tmp_path: Path) -> None:

@@ -211,6 +211,36 @@ async def test_a_page_that_fails_is_an_error_never_a_short_list(
     assert len(got) == 2
 
 
+async def test_a_page_that_does_not_come_in_time_is_asked_for_again_and_smaller(
+    api: KubeClient, proxy: Proxy, namespace: str
+):
+    """A server with too much to do: beginning anew would take as long again."""
+    names = [f"c{number:02}" for number in range(30)]
+    for name in names:
+        await api.create(CONFIG_MAPS, config(name), namespace=namespace)
+    async with connect(proxy.kubeconfig, timeout=2) as far:
+        proxy.on(r"limit=10&continue=", hang)
+        found = [obj["metadata"]["name"] async for obj in _listed(far, namespace)]
+        assert found == names
+        assert proxy.count(r"limit=10(&|$)") == 2
+        assert proxy.count(r"limit=2&continue=") == 10
+        # A first page, too; but a server that answers nothing is found out soon.
+        proxy.heal()
+        proxy.on("limit=10$", hang)
+        found = [obj["metadata"]["name"] async for obj in _listed(far, namespace)]
+        assert found == names
+        proxy.seen.clear()
+        proxy.on("limit=", hang)
+        with pytest.raises(ApiUnavailable) as caught:
+            await drain(_listed(far, namespace))
+        assert caught.value.reason == "ApiTimeout"
+        assert proxy.count("limit=") == 2
+
+
+def _listed(client: KubeClient, namespace: str) -> AsyncIterator[KubeObject]:
+    return client.list(CONFIG_MAPS, namespace=namespace, page=10)
+
+
 async def test_a_list_outlives_its_snapshot(plane: ControlPlane, api: KubeClient, namespace: str):
     """etcd is compacted between two pages, as it is every five minutes."""
     for number in range(6):

@@ -54,9 +54,10 @@ async def served(
     access: Access = Access.APPEND_ONLY,
     settings: Settings = SETTINGS,
     directory: str = DIRECTORY,
+    budget: int | None = None,
 ) -> AsyncIterator[Served]:
     fatal: list[AraratError] = []
-    flow = Flow(budget=settings.buffer_budget)
+    flow = Flow(budget=budget or settings.buffer_budget)
     blobs = RepositoryBlobs(
         store,
         directory,

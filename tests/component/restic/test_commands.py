@@ -197,7 +197,6 @@ def every_command(binary: object) -> list[list[str]]:
     source = CopySource(url="rest:x", key_id=ID, read_only=True)
     restore = RestoreRequest(snapshot_id=ID, target=Path("/v"), replace=True, verify=True)
     return [
-        arguments.init(),
         arguments.backup(backup, root="/v", binary=binary),  # type: ignore[arg-type]
         arguments.restore(restore),
         arguments.snapshots(host=HOST, tags=["a", "b"]),

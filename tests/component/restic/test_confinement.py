@@ -129,11 +129,18 @@ async def test_what_a_confined_child_can_do(work: Path) -> None:
     volume.mkdir()
     (volume / "file").write_text("content")
     (work / "secret").write_text("secret")
+    outside = work / "outside"
+    outside.mkdir()
+    (outside / "theirs").write_text("theirs")
+    (volume / "link").symlink_to(outside)
     libraries = tuple(map(Path, ("/bin", "/lib", "/lib64", "/usr")))
     descriptor = os.open(volume, os.O_RDONLY | os.O_DIRECTORY)
     script = (
         "cat file; cat ../secret; cat /proc/1/environ; echo x > file; echo y > new; "
-        "ln -s / l; cat /etc/shadow"
+        "ln -s / l; cat /etc/shadow; "
+        # Where a link leads that stands for a directory.
+        "ls link; cat link/theirs; echo z > link/theirs; echo z > link/ours; mkdir link/d; "
+        "mv file link/; ln file link/hard; ln -s a link/soft; rm link/theirs; mv link/theirs got"
     )
     try:
         for kind in ("read", "restore"):
@@ -149,6 +156,9 @@ async def test_what_a_confined_child_can_do(work: Path) -> None:
             assert lines == ["content"]
             assert end.code != 0
             assert (volume / "new").exists() is (kind == "restore")
+            assert not (volume / "got").exists()
+            assert [path.name for path in outside.iterdir()] == ["theirs"]
+            assert (outside / "theirs").read_text() == "theirs"
     finally:
         os.close(descriptor)
     assert (volume / "file").read_text() == "x\n"

@@ -20,7 +20,7 @@ from ararat.errors import Damaged, WrongKey
 from ararat.layout import CurrentFile
 from ararat.restic import keyfile
 from ararat.restic.create import create_repository, current_repository, remove_abandoned
-from ararat.restic.errors import WrongPassword
+from ararat.restic.errors import NoRepository, WrongPassword
 from ararat.restic.models import Access, BackupRequest
 
 from . import trees
@@ -150,6 +150,22 @@ async def test_only_what_nobody_can_need_is_cleaned_up(repository: Repository) -
     await store.put(half[0], b"x")
     await store.delete(layout.current(folder))
     assert await remove_abandoned(store, folder, older_than=at_once) == []
+
+
+async def test_a_repository_whose_config_is_lost_is_never_made_anew(
+    repository: Repository,
+) -> None:
+    trees.fill(repository.volume, files=2)
+    await repository.store.delete(f"{repository.current.directory}/config")
+    before = [blob.name async for blob in repository.store.list("")]
+    found = await create(
+        repository.store, repository.work, repository.master, layout.volumes_repository("shop")
+    )
+    assert found == repository.current
+    async with repository.open() as restic:
+        with pytest.raises(NoRepository):
+            await restic.backup(BackupRequest(source=repository.volume, host="h"))
+    assert [blob.name async for blob in repository.store.list("")] == before
 
 
 async def test_another_master_key_is_called_that(repository: Repository) -> None:

@@ -16,7 +16,7 @@ import pytest
 from ararat import process
 from ararat.process import Command, Exit
 from ararat.restic import arguments
-from ararat.restic.models import Access
+from ararat.restic.models import Access, BackupRequest
 from ararat.restic.rest_paths import ROOT
 
 from . import trees
@@ -106,6 +106,37 @@ async def test_a_lock_whose_removal_got_no_answer_is_gone(repository: Repository
         )
     assert relay.dropped
     assert end.code == 0
+    # restic asks once more, for a lock that is gone: no reason to complain.
+    assert "error while unlocking" not in " ".join(end.tail), end.tail
+    assert await repository.files("locks/") == []
+
+
+async def test_maintenance_survives_lost_answers_to_its_deletions(repository: Repository) -> None:
+    """Snapshots, packs and indexes: each removal is done, its answer lost, and asked for again."""
+    directory, key_id = repository.current.directory, repository.current.key_id
+    async with repository.open() as restic:
+        for seed in (1, 2):
+            trees.fill(repository.volume, files=6, size=300_000, seed=seed)
+            await restic.backup(BackupRequest(source=repository.volume, host="h"))
+        gone, kept = await restic.snapshots()
+    packs = await repository.files("data/")
+    async with served(
+        repository.store, repository.work, access=Access.MAINTENANCE, directory=directory
+    ) as rest:
+        for kinds, command in (
+            ({"snapshots"}, ("forget", gone.id)),
+            ({"data", "index"}, ("prune", "--max-unused=0")),
+        ):
+            end, relay = await run(
+                repository, rest, dropping("", "DELETE"), *command, key_id=key_id
+            )
+            assert end.code == 0, end.tail
+            dropped = {path.removeprefix(f"DELETE {ROOT}").split("/")[0] for path in relay.dropped}
+            assert dropped == {*kinds, "locks"}
+    assert not set(packs) <= set(await repository.files("data/"))
+    async with repository.open(Access.MAINTENANCE) as restic:
+        assert [snapshot.id for snapshot in await restic.snapshots()] == [kept.id]
+        assert (await restic.check(read_data_subset="100%")).ok
     assert await repository.files("locks/") == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +18,10 @@ from ararat.restic.create import (
     following_repository,
     remove_abandoned,
 )
-from ararat.restic.errors import WrongPassword
+from ararat.restic.crypt import Keys
 from ararat.restic.models import Access, BackupRequest, RestoreRequest
 from ararat.restic.successor import make_successor, mark, remove_directory, switch
+from tests.component.inner_keys import opens
 
 from . import trees
 from .conftest import HOST, LOCATION_ID, OWNER, Repository
@@ -44,23 +43,11 @@ async def successor_of(repository: Repository) -> FollowingFile:
     )
 
 
-async def inner_keys(repository: Repository) -> bytes:
+async def inner_keys(repository: Repository) -> Keys:
     """What restic encrypts with, unwrapped from the only key file."""
     (name,) = await repository.files("keys/")
     data = await repository.store.get(f"{repository.current.directory}/{name}")
     return keyfile.unwrap(data, password=repository.password)
-
-
-def opens(sealed: bytes, inner: bytes) -> bool:
-    """Whether inner keys authenticate and open what restic has stored."""
-    found = json.loads(inner)
-    encrypt = b64decode(found["encrypt"])
-    mac = b64decode(found["mac"]["k"]) + b64decode(found["mac"]["r"])
-    try:
-        keyfile._open(encrypt, mac, sealed)
-    except WrongPassword:
-        return False
-    return True
 
 
 def request(repository: Repository) -> BackupRequest:

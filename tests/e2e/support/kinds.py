@@ -305,9 +305,12 @@ def _template(
                         {"name": "GUARD_RECORDS", "value": "/records"},
                         {"name": "FIRST_INSTALL", "valueFrom": {"configMapKeyRef": allowed}},
                     ],
-                    "readinessProbe": {
+                    # Ready once the guard is done. Asking goes on no longer: each time a process is
+                    # started in the container.
+                    "startupProbe": {
                         "exec": {"command": ["sh", "-c", "! grep -q guard /proc/1/cmdline"]},
                         "periodSeconds": 1,
+                        "failureThreshold": 600,
                     },
                     "resources": {"requests": _AMOUNTS, "limits": {"cpu": "1", "memory": "96Mi"}},
                     "volumeMounts": [

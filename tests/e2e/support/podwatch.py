@@ -15,11 +15,12 @@ import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from ararat.containers import ended_well
 from tests.e2e.support.tools import Object, Tools
 
 GATE = "restore-wait"
@@ -30,6 +31,16 @@ class PodHistory:
     """Every version of every pod that was seen."""
 
     versions: list[Object] = field(default_factory=list)
+    arrivals: list[datetime] = field(default_factory=list)
+    """When the watch told each of the first of them, by this machine's clock."""
+
+    def first(self, uid: str, holds: Callable[[Object], bool]) -> datetime:
+        """When the watch told of a pod's first version of which that holds."""
+        return next(
+            arrival
+            for version, arrival in zip(self.versions, self.arrivals, strict=False)
+            if version["metadata"]["uid"] == uid and holds(version)
+        )
 
     def pods(self) -> dict[str, list[Object]]:
         """The versions of each pod, by UID."""
@@ -51,6 +62,17 @@ class PodHistory:
                 for version in versions:
                     found += _judge(version, again=again)
         return list(dict.fromkeys(found))
+
+    def never_started(self) -> list[str]:
+        """Pods whose gate was reported as ended well and had never been started."""
+        return [
+            version["metadata"]["name"]
+            for version in self.versions
+            for gate in [_statuses(version, "initContainerStatuses").get(GATE) or {}]
+            if (ended := (gate.get("state") or {}).get("terminated")) is not None
+            and ended.get("exitCode") == 0
+            and not ended.get("startedAt")
+        ]
 
     def timeline(self) -> list[str]:
         """When gates ended and applications started, for people."""
@@ -105,6 +127,7 @@ def _read(child: subprocess.Popen[str], history: PodHistory) -> None:
                 found, end = decoder.raw_decode(buffer.lstrip())
                 buffer = buffer.lstrip()[end:]
                 history.versions.append(found)
+                history.arrivals.append(datetime.now(UTC))
 
 
 def _judge(pod: Object, *, again: bool) -> list[str]:
@@ -114,7 +137,7 @@ def _judge(pod: Object, *, again: bool) -> list[str]:
         return [f"{name}: the first init container is {first}, not {GATE}"]
     gates = _statuses(pod, "initContainerStatuses")
     ended = _time(gates.get(GATE), "terminated", "finishedAt")
-    passed = (gates.get(GATE) or {}).get("state", {}).get("terminated", {}).get("exitCode") == 0
+    passed = ended_well(gates.get(GATE))
     others = {**gates, **_statuses(pod, "containerStatuses")}
     others.pop(GATE, None)
     found: list[str] = []

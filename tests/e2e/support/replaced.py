@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from tests.e2e.support.nodejobs import fills
 from tests.e2e.support.podwatch import GATE, PodHistory
 from tests.e2e.support.tools import CommandFailed, Object, Tools
 from tests.e2e.support.waiting import eventually
@@ -73,15 +74,20 @@ def at_their_gates(tools: Tools, namespace: str, expected: Mapping[str, int]) ->
     )
 
 
-def cause_is_told(tools: Tools, restore: str, reason: str) -> None:
-    """The restore says within a minute what it waits for."""
+def cause_is_told(tools: Tools, restore: str, reason: str, *, words: str = "") -> str:
+    """The restore says within a minute what it waits for; returns its sentence."""
 
-    def told() -> bool:
+    def told() -> list[str]:
         found = tools.get("restores.ararat.dev", restore, namespace=tools.namespace)
         waiting = ((found or {}).get("status") or {}).get("waiting") or []
-        return any(cause["reason"] == reason for cause in waiting)
+        return [
+            cause["message"]
+            for cause in waiting
+            if cause["reason"] == reason and words in cause["message"]
+        ]
 
-    eventually(told, what=f"restore {restore} to say {reason}", timeout=60, interval=1.0)
+    what = f"restore {restore} to say {reason} {words}"
+    return eventually(told, what=what, timeout=60, interval=1.0)[0]
 
 
 def replace_all(tools: Tools, namespace: str) -> None:
@@ -129,10 +135,9 @@ def _evict(tools: Tools, namespace: str, pod: str) -> None:
 def _fills(tools: Tools, restore: str) -> dict[str, list[Object]]:
     """The node jobs of a restore that write, by claim, in their order."""
     found: dict[str, list[Object]] = {}
-    for job in tools.items("podvolumerestores.ararat.dev", namespace=tools.namespace):
-        spec = job["spec"]
-        if spec["restore"] == restore and spec["role"] == "Fill" and spec.get("claim"):
-            found.setdefault(spec["claim"]["name"], []).append(job)
+    for job in fills(tools, restore):
+        if claim := job["spec"].get("claim"):
+            found.setdefault(claim["name"], []).append(job)
     for jobs in found.values():
         jobs.sort(key=lambda job: str(job["metadata"]["creationTimestamp"]))
     return found

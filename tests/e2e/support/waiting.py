@@ -21,7 +21,7 @@ def eventually(
     *,
     what: str,
     timeout: float,
-    interval: float = 0.5,
+    interval: float = 1.0,
     seen: Callable[[], object] | None = None,
 ) -> T:
     """The first truthy answer of *look*; *seen* says how things stand when none comes."""

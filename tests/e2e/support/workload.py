@@ -44,6 +44,8 @@ class Workload:
     replicas: int = 2
     storage_class: str | None = None
     fill: str = "--large 1 --large-mib 8 --small 200"
+    shared: bool = False
+    """The Deployment's claim is one that every node sees."""
 
     def install(self) -> Workload:
         """Install for the first time, wait until every volume is full, then forbid it."""
@@ -64,7 +66,11 @@ class Workload:
                 "scripts",
                 self.namespace,
             ),
-            _named(self._claim(), "files", self.namespace),
+            _named(
+                self._claim("ReadWriteMany" if self.shared else "ReadWriteOnce"),
+                "files",
+                self.namespace,
+            ),
             _named(self._deployment(), "files", self.namespace),
             _named(self._stateful_set(), "parts", self.namespace),
         ]
@@ -137,9 +143,9 @@ class Workload:
                     found[claim] = pod["metadata"]["name"]
         return found
 
-    def _claim(self) -> Object:
+    def _claim(self, mode: str = "ReadWriteOnce") -> Object:
         spec: Object = {
-            "accessModes": ["ReadWriteOnce"],
+            "accessModes": [mode],
             "resources": {"requests": {"storage": "1Gi"}},
         }
         if self.storage_class:
@@ -205,10 +211,12 @@ class Workload:
                             {"name": "GUARD_RECORDS", "value": "/records"},
                             {"name": "FIRST_INSTALL", "valueFrom": {"configMapKeyRef": allowed}},
                         ],
-                        # Ready once the guard is done: it is replaced by the idle shell.
-                        "readinessProbe": {
+                        # Ready once the guard is done: it is replaced by the idle shell. Asking
+                        # goes on no longer: each time a process is started in the container.
+                        "startupProbe": {
                             "exec": {"command": ["sh", "-c", "! grep -q guard /proc/1/cmdline"]},
                             "periodSeconds": 1,
+                            "failureThreshold": 600,
                         },
                         "volumeMounts": [
                             {"name": _VOLUME, "mountPath": _DATA},

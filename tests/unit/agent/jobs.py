@@ -105,4 +105,3 @@ def pod(
 
 
 GATE_RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-GATE_PASSED = {"terminated": {"exitCode": 0}}

@@ -45,11 +45,18 @@ async def test_caches_are_removed_whole(tmp_path: Path):
         os.utime(tmp_path / (letter * 64), (number, number))
     (tmp_path / "CACHEDIR.TAG").write_text("not a cache")
     metrics = AgentMetrics(CollectorRegistry())
-    keeper = CacheKeeper(config(tmp_path, limit=250_000), metrics, oldest_start=lambda: None)
+    keeper = CacheKeeper(
+        config(tmp_path, limit=250_000), metrics, oldest_start=lambda: None, ended=lambda: 0
+    )
     assert await keeper.tidy() == ["a" * 64]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["CACHEDIR.TAG", "b" * 64, "c" * 64]
     assert await keeper.tidy() == []
-    busy = CacheKeeper(config(tmp_path, limit=0), metrics, oldest_start=lambda: time.time() - 1e10)
+    busy = CacheKeeper(
+        config(tmp_path, limit=0),
+        metrics,
+        oldest_start=lambda: time.time() - 1e10,
+        ended=lambda: 0,
+    )
     assert await busy.tidy() == []
     assert len(measure(tmp_path)) == 2
 

@@ -31,12 +31,14 @@ def test_what_is_set_for_restic(environment: dict[str, str]):
     assert from_environment(environment).io_priority is None
     environment |= {
         "ARARAT_BANDWIDTH_KIB": "1024",
+        "ARARAT_OUTAGE_SECONDS": "300",
         "ARARAT_NICENESS": "19",
         "ARARAT_IO_PRIORITY": "idle",
         "ARARAT_HOST_PATHS": "/srv:/var/lib/rancher/k3s/storage",
     }
     config = from_environment(environment)
     assert config.bandwidth_bytes == 1 << 20
+    assert config.outage_seconds == 300
     assert (config.niceness, config.io_priority) == (19, "idle")
     assert [str(path) for path in config.host_paths] == ["/srv", "/var/lib/rancher/k3s/storage"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from agent.decide import End, Ignore, Start, Stop, Wait, must_stop, next_step
 from ararat.api.nodejob import JobPhase
-from tests.unit.agent.jobs import GATE_PASSED, GATE_RUNS, backup, pod, restore
+from tests.containers import NEVER_STARTED, PASSED
+from tests.unit.agent.jobs import GATE_RUNS, backup, pod, restore
 
 
 def step(job: Any, at: Any, **more: Any):
@@ -77,13 +78,16 @@ def test_a_gate_that_cannot_start_is_named():
     assert "ErrImagePull: no such image" in found.message
 
 
-@pytest.mark.parametrize(
-    ("at", "reason"), [(pod(), "NotGated"), (pod(gate=GATE_PASSED), "GateOpen")]
-)
+@pytest.mark.parametrize(("at", "reason"), [(pod(), "NotGated"), (pod(gate=PASSED), "GateOpen")])
 def test_nothing_is_written_under_a_pod_that_may_run(at: dict[str, Any], reason: str):
     found = step(restore(), at)
     assert isinstance(found, End)
     assert (found.phase, found.reason) == (JobPhase.FAILED, reason)
+
+
+def test_a_gate_that_lost_power_before_it_started_is_awaited():
+    found = step(restore(), pod(phase="Pending", gate=NEVER_STARTED))
+    assert found == Wait("Pod web/db-0 has not reached its gate yet.")
 
 
 FOLLOW = {"role": "Follow", "follows": "leader", "snapshotID": None}
@@ -127,9 +131,10 @@ def test_a_follow_waits_for_its_leader():
         (backup(), pod(uid="other"), Stop.POD_ENDED),
         (backup(), pod(deleting=True), Stop.POD_TERMINATING),
         (backup(), pod(phase="Succeeded"), Stop.POD_ENDED),
-        (restore(), pod(gate=GATE_PASSED), Stop.GATE_OPEN),
+        (restore(), pod(gate=PASSED), Stop.GATE_OPEN),
         (backup(), pod(), None),
         (restore(), pod(phase="Pending", gate=GATE_RUNS), None),
+        (restore(), pod(phase="Pending", gate=NEVER_STARTED), None),
     ],
 )
 def test_what_stops_a_run(job: Any, at: Any, reason: Stop | None):

@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 #: SDKs, and clients with a model for every kind of Kubernetes.
-HEAVY = ("azure", "cryptography", "msal", "kubernetes.client", "requests", "typer", "ararat.cli")
+HEAVY = (
+    *("azure", "cryptography", "msal", "kubernetes.client", "requests", "typer", "ararat.cli"),
+    *("yaml", "dateutil"),
+)
 
 
 def test_nothing_heavy_is_loaded_at_the_start() -> None:

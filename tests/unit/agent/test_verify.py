@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from pathlib import Path
 
 import pytest
 
+from agent.context import Run
+from agent.flush import FlushFailed
+from agent.progress import ProgressMeter
 from agent.verify import (
     SAMPLE_BYTES,
     SAMPLE_FILES,
@@ -16,9 +20,11 @@ from agent.verify import (
     Walked,
     check_content,
     check_counts,
+    verify,
     walk,
 )
-from ararat.restic.models import CompareResult, PathError, RestoreResult
+from ararat.api.nodejob import Verify
+from ararat.restic.models import CompareRequest, CompareResult, PathError, RestoreResult
 
 
 def walked(path: Path, **more: object) -> Walked:
@@ -154,3 +160,74 @@ def test_what_could_not_be_read_back_differs():
     with pytest.raises(ContentDiffers, match=r"2 files did not come back.*first: /b"):
         check_content(CompareResult(different=("/b", "/c"), different_count=2))
     check_content(CompareResult(files_same=5))
+
+
+class Comparing:
+    """In place of restic: what it was asked, and whether the disk had everything by then."""
+
+    def __init__(self) -> None:
+        self.flushing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked: list[tuple[CompareRequest, bool]] = []
+
+    async def compare(self, request: CompareRequest, **_: object) -> CompareResult:
+        self.asked.append((request, self.flushing.done()))
+        return CompareResult(files_same=1, bytes_same=3)
+
+    async def verify(self, path: Path, level: Verify) -> None:
+        """A volume with one file, of three bytes."""
+        (path / "file").write_bytes(b"123")
+
+        async def record(_: object) -> None: ...
+
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            await verify(
+                self,  # type: ignore[arg-type]
+                fd,
+                Run(meter=ProgressMeter(), say=lambda _: None, record=record),
+                snapshot_id="5" * 64,
+                result=RestoreResult(files_total=1, bytes_total=3),
+                level=level,
+                flushing=self.flushing,
+            )
+        finally:
+            os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("level", "refused", "waits"),
+    [(Verify.SAMPLE, False, False), (Verify.SAMPLE, True, True), (Verify.FULL, False, True)],
+)
+async def test_what_is_read_back_was_brought_to_the_disk_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Verify, refused: bool, waits: bool
+):
+    calls: list[str] = []
+
+    def to_the_disk(fd: int) -> None:
+        calls.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if refused:
+            raise OSError("only a file open for writing")
+
+    monkeypatch.setattr("agent.verify.os.fdatasync", to_the_disk)
+    restic = Comparing()
+    working = asyncio.ensure_future(restic.verify(tmp_path, level))
+    if waits:
+        await asyncio.sleep(0.2)
+        assert restic.asked == []
+        restic.flushing.set_result(None)
+    await asyncio.wait_for(working, 60)
+    ((request, everything),) = restic.asked
+    assert everything == waits
+    if level is Verify.SAMPLE:
+        assert calls == [str(tmp_path / "file")]
+        assert request.include == ("/file",)
+    # A lock costs restic a part of a second; a long comparison has one.
+    assert request.lock == (level is Verify.FULL)
+
+
+async def test_what_the_disk_did_not_take_is_not_read_back(tmp_path: Path):
+    restic = Comparing()
+    restic.flushing.set_exception(FlushFailed("no"))
+    with pytest.raises(FlushFailed):
+        await restic.verify(tmp_path, Verify.FULL)
+    assert restic.asked == []

@@ -44,3 +44,29 @@ def test_patterns_that_restic_would_refuse(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"is empty|character|backslash|without"):
         BackupVolumes(excludes=[pattern])
     assert len(excludes.mistakes(["*.ok", pattern])) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "patterns", "out"),
+    [
+        ("a.tmp", ["*.tmp"], True),
+        ("deep/a.tmp", ["*.tmp"], True),
+        ("a.tmp/below", ["*.tmp"], True),
+        ("a.tmpx", ["*.tmp"], False),
+        ("a/b", ["*"], True),
+        ("log/x", ["/log"], True),
+        ("deep/log/x", ["/log"], False),
+        ("deep/log/x", ["log/"], True),
+        ("a/b/c/d", ["a/**/d"], True),
+        ("a/d", ["/a/**/d"], True),
+        ("a/b/d", ["a/*/d"], True),
+        ("a/b/c/d", ["a/*/d"], False),
+        ("f1", ["f[^0-5]"], False),
+        ("f7", ["f[^0-5]"], True),
+        ("keep/a.tmp", ["*.tmp", "!keep/*"], False),
+        ("two\nlines", ["two?lines"], True),
+        ("anything", [], False),
+    ],
+)
+def test_what_a_pattern_leaves_out(path: str, patterns: list[str], out: bool) -> None:
+    assert excludes.match(path, patterns) is out

@@ -15,7 +15,7 @@ from ararat.api.repository import (
     RepositoryPhase,
 )
 from ararat.errors import InvalidSpec
-from controller.maintenance.planner import PARTS, Plan, Run, Situation, decide, overdue
+from controller.maintenance.planner import PARTS, Ending, Plan, Run, Situation, decide, overdue
 
 MADE = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -84,6 +84,12 @@ def test_dropped_packs_are_removed_a_day_later_without_repacking():
         ({"holders": ["job"]}, "1 node job"),
         ({"waiting": ["nightly"]}, "backup nightly"),
         ({"deleting": True}, "a deletion"),
+        ({"ending": Ending(job="prune-1"), "others": 2}, "the end of job prune-1, which gave way"),
+        (
+            {"ending": Ending(job="prune-1", node="n1", until=MADE)},
+            "the end of job prune-1, which gave way: node n1 does not end its pod, which counts as "
+            f"gone from {MADE:%Y-%m-%d %H:%M} UTC on; remove the node if it is dead",
+        ),
         ({"others": 2}, "maintenance of 2 other repositories"),
     ],
 )

@@ -14,6 +14,25 @@ from controller.restore.gate import GateSettings, add_gate
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
 
+#: Read whole an hour ago; its pods ran a day ago.
+VERIFIED = {
+    "verifySince": "2026-05-01T00:00:00Z",
+    "verification": {
+        "phase": "Passed",
+        "time": "2026-05-09T23:00:00Z",
+        "lastPassedTime": "2026-05-09T23:00:00Z",
+        "lastRunTime": "2026-05-09T00:00:00Z",
+    },
+}
+READ_ONLY_YET = {
+    "verifySince": "2026-05-08T00:00:00Z",
+    "verification": {
+        "phase": "Passed",
+        "time": "2026-05-09T23:00:00Z",
+        "lastPassedTime": "2026-05-09T23:00:00Z",
+    },
+}
+
 
 class Cache:
     def __init__(self, *raws: dict[str, Any]) -> None:
@@ -54,7 +73,12 @@ def context() -> Any:
             raw("n-1", {"schedule": "n"}, {"phase": "Completed", "coverage": coverage}),
             raw("hand", {}, {"phase": "Failed"}),
         ),
-        schedules=Cache(raw("n", {"cron": "@daily"}, {"intervalSeconds": 86400, "missed": 3})),
+        schedules=Cache(
+            raw("n", {"cron": "@daily"}, {"intervalSeconds": 86400, "missed": 3}),
+            raw("read", {"cron": "@daily", "verify": {"every": "7d"}}, VERIFIED),
+            raw("run", {"cron": "@daily", "verify": {"every": "7d", "run": {}}}, VERIFIED),
+            raw("new", {"cron": "@daily", "verify": {"every": "1d", "run": {}}}, READ_ONLY_YET),
+        ),
         repositories_informer=Cache(
             raw(
                 "main-wp",
@@ -63,12 +87,16 @@ def context() -> Any:
                     "phase": "Damaged",
                     "maintenance": {
                         "sizeBytes": 10,
+                        "reclaimedBytes": 7,
                         "lastCheckTime": "2026-05-09T00:00:00Z",
                         "orphans": [{"snapshot": "s", "since": "2026-05-09T00:00:00Z"}],
                     },
                 },
             ),
             raw("other-wp", {"location": "other", "kind": "Objects"}, {}),
+            raw(
+                "new-wp", {"location": "main", "kind": "Volumes"}, {"maintenance": {"snapshots": 2}}
+            ),
         ),
         restores=Cache(
             raw(
@@ -124,10 +152,32 @@ def test_series():
         'ararat_repository_damaged{repository="main-wp"} 1.0',
         'ararat_repository_orphans{repository="main-wp"} 1.0',
         'ararat_repository_size_bytes{repository="main-wp"} 10.0',
+        'ararat_repository_reclaimed_bytes{repository="main-wp"} 7.0',
         'ararat_repository_maintenance_overdue{repository="main-wp"} 0.0',
         'ararat_restore_waiting_seconds{restore="back"} 3600.0',
         'ararat_restore_waiting_seconds{restore="slow"} 300.0',
         'ararat_restore_held_pods{ended="true",restore="over"} 2.0',
+    }
+
+
+def test_a_size_that_nobody_has_measured_is_not_zero():
+    found = {line for line in lines(context()) if "new-wp" in line}
+    assert 'ararat_repository_snapshots{repository="new-wp"} 2.0' in found
+    assert not any("size_bytes" in line or "used_bytes" in line for line in found)
+
+
+def test_a_schedule_that_starts_pods_is_verified_when_they_ran():
+    name = "ararat_schedule_last_verified_timestamp_seconds"
+    found = {
+        line.partition('"')[2].partition('"')[0]: float(line.rpartition(" ")[2])
+        for line in lines(context())
+        if line.startswith(name)
+    }
+    assert found == {
+        "read": datetime(2026, 5, 9, 23, tzinfo=UTC).timestamp(),
+        "run": datetime(2026, 5, 9, tzinfo=UTC).timestamp(),
+        # Since when it is asked for: no pods have run yet, whatever was read.
+        "new": datetime(2026, 5, 8, tzinfo=UTC).timestamp(),
     }
 
 

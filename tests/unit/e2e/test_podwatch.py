@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.containers import NEVER_STARTED
 from tests.e2e.support.podwatch import GATE, PodHistory
 
-_PASSED = {"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:10Z"}}
-_WAITING = {"running": {"startedAt": "2026-01-01T00:00:01Z"}}
+_BEGAN = "2026-01-01T00:00:01Z"
+_PASSED = {"terminated": {"exitCode": 0, "startedAt": _BEGAN, "finishedAt": "2026-01-01T00:00:10Z"}}
+_WAITING = {"running": {"startedAt": _BEGAN}}
 _FAILED = {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:10Z"}}
 
 
@@ -48,6 +50,7 @@ def test_a_gate_that_ends_first_is_fine(version: dict[str, Any]) -> None:
     [
         (pod(_WAITING, started(5)), "had not passed"),
         (pod(_FAILED, started(12)), "had not passed"),
+        (pod(NEVER_STARTED, started(12)), "had not passed"),
         (pod(_PASSED, started(9)), "started at"),
         (pod(_PASSED, started(12), restarts=1), "was restarted"),
         (pod(_PASSED, started(12), first="other"), "the first init container is other"),
@@ -61,3 +64,9 @@ def test_everything_else_is_a_violation(version: dict[str, Any], said: str) -> N
 def test_a_bad_moment_counts_even_if_the_end_is_good() -> None:
     history = PodHistory([pod(_WAITING, started(5)), pod(_PASSED, started(12))])
     assert len(history.violations()) == 1
+
+
+def test_a_gate_that_was_made_and_never_started_is_named() -> None:
+    waits = {"waiting": {"reason": "PodInitializing"}}
+    history = PodHistory([pod(_PASSED, waits), pod(NEVER_STARTED, waits), pod(_FAILED, waits)])
+    assert history.never_started() == ["db-0"]

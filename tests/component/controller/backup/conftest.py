@@ -1,4 +1,4 @@
-"""One real API server with our CRDs for all backup tests; a world of its own for each."""
+"""Worlds for the tests of backups, one for each test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,8 @@ from ararat.kube import KubeClient, connect
 from ararat.restic.version import VARIABLE
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.toolchain import restic as toolchain
-from tests.component.our_kinds import serving_our_kinds
 
 from .world import World
-
-
-@pytest.fixture(scope="package")
-def control_plane() -> Iterator[ControlPlane]:
-    with serving_our_kinds() as running:
-        yield running
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from ararat import keys
 from ararat.api.manifest import Coverage
 from ararat.kube import patch_status
 from ararat.kube.resources import SECRETS
+from controller.backup.outcome import STATUS_LIMIT
 
 from .world import JOBS, Volume, World, eventually
 
@@ -109,6 +110,9 @@ async def _check_log(world: World) -> None:
         for name in world.files()
         for data in [(world.store_path / name).read_bytes()]
     )
+    kept = [path for name in ("cache", "scratch") for path in (world.path / name).rglob("*")]
+    assert any(path.is_file() for path in kept)  # restic's cache: of encrypted things
+    stored += b"".join(path.read_bytes() for path in kept if path.is_file())
     for secret in (b"hunter2", b"aHVudGVyMg", master.hex().encode()):
         assert secret not in stored
     assert keys.fingerprint(master).encode() in stored
@@ -170,6 +174,27 @@ async def test_a_job_that_fails_costs_only_its_volume(world: World) -> None:
     manifest = await world.manifest()
     assert [v.restorable for v in manifest.volumes] == [False, True]
     assert manifest.volumes[0].snapshot_id is None
+
+
+async def test_more_failures_than_status_has_room_for_are_kept_in_full(world: World) -> None:
+    await world.workload_of("db")
+    late = [f"late-{number:02}" for number in range(STATUS_LIMIT + 5)]
+    for name in late:
+        await world.pod(name, scratch=("tmp",), asked="tmp", running=False)
+    async with world.running():
+        await world.backup()
+        await world.phase("PartiallyFailed")
+        status = (await world.settled()).status
+    assert (len(status.failures), status.failure_count) == (STATUS_LIMIT, len(late))
+    assert status.coverage is not None
+    assert status.coverage.text == f"1 backed up, {len(late)} failed"
+    packed = (world.store_path / "backups/nightly/results.json.gz").read_bytes()
+    told = json.loads(gzip.decompress(packed))["manifest"]["failures"]
+    assert [(failure["object"], failure["reason"]) for failure in told] == [
+        (f"{world.workload}/{name}/tmp", "PodNotRunning") for name in late
+    ]
+    # What was read can be restored for all that.
+    assert [v.pod for v in (await world.manifest()).volumes if v.restorable] == ["pod-db"]
 
 
 async def test_a_snapshot_that_is_not_there_is_a_failed_volume(world: World) -> None:

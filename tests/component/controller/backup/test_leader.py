@@ -16,6 +16,7 @@ from ararat.kube.resources import LEASES
 from tests.cluster.apiserver import ControlPlane
 from tests.cluster.process import free_port
 
+from .test_ends import log_of
 from .world import Volume, World, eventually
 
 _ROOT = Path(__file__).parents[4]
@@ -95,3 +96,9 @@ async def test_the_work_of_a_leader_that_is_killed_goes_on(
         await world.phase("Completed")
     assert len(agents.taken) == 2  # nothing was read twice
     assert {v.pod for v in (await world.manifest()).volumes} == {"pod-db", "pod-web"}
+    # What the one that was killed wrote is in the log as well.
+    events = log_of(world)
+    taken_over = next(n for n, event in enumerate(events) if event.startswith("taken over"))
+    assert events.index("backup began") < taken_over
+    assert events[:taken_over].count("node job created") == 2
+    assert (events.count("backup began"), events[-1]) == (1, "backup ends")

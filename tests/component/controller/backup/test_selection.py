@@ -140,6 +140,7 @@ async def test_kinds_as_kubectl_spells_them(ground: Ground) -> None:
     await ground.create(CONFIG_MAPS, "a", namespace)
     within = {"includedNamespaces": [namespace]}
     words = ["deploy", "deployment", "Deployment", "deployments.apps", "deployments.v1.apps"]
+    words += ["deploy.apps", "Deployment.v1.apps", "deployments.app"]
     for word in words:
         found = await ground.names(includedResources=[word], **within)
         assert found == {"deployments.apps/namespaces/app/web"}, word

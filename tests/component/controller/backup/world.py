@@ -28,6 +28,7 @@ from ararat.api.manifest import Manifest, decode_manifest
 from ararat.api.nodejob import JobPhase
 from ararat.blob.filesystem import FilesystemStore
 from ararat.blob.open import open_store
+from ararat.blob.store import BlobStore
 from ararat.keys import manifest_mac_key, repository_password
 from ararat.kube import Informer, KubeApi, KubeObject, of, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
@@ -273,25 +274,32 @@ class World:
     # --- what is stored ---
 
     @property
-    def store(self) -> FilesystemStore:
+    def store(self) -> BlobStore:
         return FilesystemStore(self.store_path)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Of everything in the location that begins so, in order."""
+        root = self.store_path
+        found = (str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+        return sorted(name for name in found if name.startswith(prefix))
+
+    def stored(self, name: str) -> bytes:
+        return (self.store_path / name).read_bytes()
 
     def files(self) -> set[str]:
         """Everything in the location, repositories aside."""
-        root = self.store_path
-        found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
-        return {name for name in found if not name.startswith((".", "repositories/"))}
+        return {name for name in self.names() if not name.startswith((".", "repositories/"))}
 
     async def master(self) -> bytes:
         secret = await self.api.get(SECRETS, "master-key", namespace=self.config.keys_namespace)
         return bytes.fromhex(base64.b64decode(secret["data"]["key"]).decode())
 
     def location_file(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.store_path / "location.json").read_text())
+        content: dict[str, Any] = json.loads(self.stored("location.json"))
         return content
 
     async def manifest(self, name: str = "nightly") -> Manifest:
-        data = (self.store_path / f"backups/{name}/manifest.json").read_bytes()
+        data = self.stored(f"backups/{name}/manifest.json")
         key = manifest_mac_key(await self.master(), self.location_file()["locationID"])
         return decode_manifest(data, key)
 

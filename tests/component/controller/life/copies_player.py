@@ -26,6 +26,7 @@ from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import DEPLOYMENTS, NAMESPACES, PODS, PVCS, PVS, SECRETS
 from tests.cluster.apiserver import ControlPlane
 from tests.component.controller.backup.world import World
+from tests.containers import ended_state
 
 FILLS, RESTORES = of(PodVolumeRestore), of(Restore)
 
@@ -181,7 +182,7 @@ class Copies:
         gates = [c for c in pod["spec"].get("initContainers") or [] if c["name"] == CONTAINER]
         if gates and not jobs:
             return
-        ended = [_container(CONTAINER, {"terminated": {"exitCode": 0}})] if gates else []
+        ended = [_container(CONTAINER, ended_state())] if gates else []
         fate = self.sick.get(
             meta["name"],
             {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -22,9 +23,11 @@ from ararat.kube import Informer, KubeObject, patch_status
 from ararat.kube.errors import ApiConflict, ApiNotFound
 from ararat.kube.resources import JOBS, PODS
 from ararat.maintenance import MaintenanceResult
-from tests.cluster.process import children
+from tests.cluster.cgroups import killed_for_memory, memory_group
 from tests.component.controller.backup.world import World
+from tests.containers import ended_state
 
+CGROUP, HARM = "ARARAT_TEST_CGROUP", "ARARAT_TEST_HARM"
 #: ``python -m agent``, with the stores' clock moved.
 _PROGRAM = "tests.component.controller.life.moved"
 
@@ -65,14 +68,21 @@ class Node:
     ends: list[str] = field(default_factory=list)
     #: Pods start when this is set.
     start: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Pods that were told to end are gone when this is set.
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
     #: Tasks, in the order in which they ran.
     ran: list[dict[str, Any]] = field(default_factory=list)
     pods: list[str] = field(default_factory=list)
     #: How far the stores' clock is moved for what runs here.
     moved: Callable[[], timedelta] = timedelta
-    #: The next program for a namespace's repository is killed with its children when this is true.
-    kill_when: Callable[[], bool] | None = None
+    #: What comes to the next program as soon as restic's lock is stored: ``starve`` (the kernel
+    #: kills in its cgroup) or ``kill`` (all of it dies at once).
+    harm: str = ""
+    #: How many processes the kernel has killed for want of memory, for each program that came to
+    #: harm. It may take the program after restic, while restic's memory is still coming back.
+    starved: list[int] = field(default_factory=list)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _ending: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         informer = Informer(self.world.api, JOBS, namespace=self.world.namespace)
@@ -80,7 +90,11 @@ class Node:
 
             def on_change(change: str, job: KubeObject, _: KubeObject | None) -> None:
                 name = job["metadata"]["name"]
-                if change == "deleted":
+                if change != "deleted" and job["metadata"].get("deletionTimestamp"):
+                    if name not in self._ending:
+                        self._ending.add(name)
+                        group.create_task(self._end(job))
+                elif change == "deleted":
                     if (task := self._tasks.get(name)) is not None:
                         task.cancel()
                 elif name not in self._tasks:
@@ -96,7 +110,10 @@ class Node:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "labels": {"job-name": name}},
-            "spec": {"containers": [{"name": "maintenance", "image": "agent:test"}]},
+            "spec": {
+                "nodeName": self.world.node,
+                "containers": [{"name": "maintenance", "image": "agent:test"}],
+            },
         }
         pod = await self.world.api.create(PODS, body, namespace=self.world.namespace)
         self.pods.append(pod["metadata"]["uid"])
@@ -109,50 +126,60 @@ class Node:
         if of_objects and self.ran[-1]["action"] != "Reencrypt":
             # The namespace's repository is what the tests look at: this one need not cost time.
             message.write_text(MaintenanceResult(good=True, message="not run").encode())
-            ended = {"reason": "Completed", "exitCode": 0}
+            ended = ended_state(reason="Completed")
         elif self.ends:
-            ended = {"reason": self.ends.pop(0), "exitCode": 137}
+            ended = ended_state(137, reason=self.ends.pop(0))
         else:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                _PROGRAM,
-                *container["args"],
-                env={
-                    **os.environ,
-                    **environment,
-                    "ARARAT_TEST_MOVED": str(self.moved().total_seconds()),
-                    "POD_UID": pod["metadata"]["uid"],
-                    "ARARAT_TERMINATION_LOG": str(message),
-                },
-            )
-            reason = "Error"
+            environment |= {
+                "ARARAT_TEST_MOVED": str(self.moved().total_seconds()),
+                "POD_UID": pod["metadata"]["uid"],
+                "ARARAT_TERMINATION_LOG": str(message),
+            }
+            code, killed = await self._container(container["args"], {**os.environ, **environment})
+            # A program that outlives its child's death tells of it itself.
+            reason = "Completed" if code == 0 else "OOMKilled" if killed else "Error"
+            ended = ended_state(abs(code), reason=reason)
+        ended["terminated"]["message"] = message.read_text()
+        await self._say(job, pod, ended)
+
+    async def _end(self, job: KubeObject) -> None:
+        """As kubelet and garbage collector do it: the pod ends, then its Job goes."""
+        name = job["metadata"]["name"]
+        if (task := self._tasks.get(name)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self.stop.wait()
+        with contextlib.suppress(ApiNotFound):
+            namespace = self.world.namespace
+            await self.world.api.delete(PODS, name, namespace=namespace, grace_seconds=0)
+            patch = {"metadata": {"finalizers": None}}
+            await self.world.api.patch(JOBS, name, patch, namespace=namespace)
+
+    async def _container(
+        self, arguments: list[str], environment: dict[str, str]
+    ) -> tuple[int, bool]:
+        """Its exit code, and whether all of it was killed for want of memory."""
+        command = [sys.executable, "-m", _PROGRAM, *arguments]
+        with contextlib.ExitStack() as stack:
+            group, harm, self.harm = None, self.harm, ""
+            if harm:
+                group = stack.enter_context(memory_group(secrets.token_hex(4)))
+                join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+                command = ["sh", "-c", join, str(group), *command]
+                environment = {**environment, CGROUP: str(group), HARM: harm}
+            process = await asyncio.create_subprocess_exec(*command, env=environment)
             try:
-                if self.kill_when is not None and await self._killed(process):
-                    reason = "OOMKilled"
                 code = await process.wait()
             finally:
                 if process.returncode is None:
                     process.send_signal(signal.SIGTERM)
                     await process.wait()
-            ended = {"reason": "Completed" if code == 0 else reason, "exitCode": abs(code)}
-        await self._say(job, pod, {**ended, "message": message.read_text()})
-
-    async def _killed(self, process: asyncio.subprocess.Process) -> bool:
-        """Kill it and what it has started, once, as the kernel does for a whole container."""
-        assert self.kill_when is not None
-        while process.returncode is None:
-            if self.kill_when():
-                self.kill_when = None
-                for pid in (process.pid, *descendants(process.pid)):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                return True
-            await asyncio.sleep(0.005)
-        return False
+            if group is not None:
+                self.starved.append(killed_for_memory(group))
+        return code, code == -signal.SIGKILL
 
     async def _say(self, job: KubeObject, pod: KubeObject, ended: dict[str, Any]) -> None:
-        good = ended["exitCode"] == 0
+        good = ended["terminated"]["exitCode"] == 0
         status = {
             "phase": "Succeeded" if good else "Failed",
             "containerStatuses": [
@@ -162,7 +189,7 @@ class Node:
                     "imageID": "",
                     "ready": False,
                     "restartCount": 0,
-                    "state": {"terminated": ended},
+                    "state": ended,
                 }
             ],
         }
@@ -172,17 +199,13 @@ class Node:
             await patch_status(self.world.api, JOBS, job, {"conditions": [condition]})
 
 
-def descendants(pid: int) -> list[int]:
-    below = children(pid)
-    return [*below, *(further for child in below for further in descendants(child))]
-
-
 @asynccontextmanager
 async def node_of(
     world: World, *, moved: Callable[[], timedelta] = timedelta
 ) -> AsyncIterator[Node]:
     node = Node(world, moved=moved)
     node.start.set()
+    node.stop.set()
     task = asyncio.create_task(node.run())
     try:
         yield node

@@ -142,7 +142,11 @@ async def test_a_missing_snapshot_stops_everything(world: World) -> None:
 async def one_life(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str, *, at: int | None, after: bool
 ) -> Life:
-    life = Life(at=at, after=after)
+    return await live_once(world, monkeypatch, name, Life(at=at, after=after))
+
+
+async def live_once(world: World, monkeypatch: pytest.MonkeyPatch, name: str, life: Life) -> Life:
+    """A deletion, as far as this life gets."""
 
     async def open_store(*args: Any, **kwargs: Any) -> Any:
         return Mortal(await really_open(*args, **kwargs), life, what="store")

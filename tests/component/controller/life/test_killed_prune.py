@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from typing import Any
 
 import pytest
 
 from tests.cluster.apiserver import ControlPlane
-from tests.component.controller.backup.world import World, eventually
+from tests.component.controller.backup.world import Volume, World, eventually
 from tests.component.controller.life.node import node_of
 from tests.component.controller.life.test_maintenance import (
     PATIENCE,
+    REPOSITORIES,
     backup_of,
     maintained,
     packs,
     until,
     volumes_repository,
 )
-from tests.component.controller.life.time_machine import Clock, outcome, repository, request
+from tests.component.controller.life.time_machine import Clock, nudge, outcome, repository, request
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -25,7 +28,8 @@ pytestmark = pytest.mark.timeout(900)
 async def test_its_lock_goes_with_it_and_it_is_tried_again(
     world: World, control_plane: ControlPlane
 ) -> None:
-    """Killed with restic, as the kernel does it, as soon as restic's lock is in the repository."""
+    """As soon as restic's lock is in the repository: first the kernel kills restic in a cgroup that
+    has no more memory, then everything in it is killed at once."""
     clock = Clock(world)
     maintained(world, control_plane)
     await world.workload_of("db")
@@ -35,29 +39,27 @@ async def test_its_lock_goes_with_it_and_it_is_tried_again(
         directory = str((await volumes_repository(world)).status.directory)
         assert (await outcome(world, await request(world, "one"))).status.phase == "Completed"
         locks = world.store_path / directory / "locks"
-        left: list[str] = []
-
-        def locked() -> bool:
-            left[:] = [path.name for path in locks.iterdir()] if locks.is_dir() else []
-            return bool(left)
-
-        node.kill_when = locked
-        clock.move(days=7, hours=1)
-        found = await until(
-            world, clock, lambda m: m.last and m.last.reason == "OutOfMemory", what="killed"
-        )
-        state = found.status.maintenance
-        assert state is not None
-        assert state.last is not None
-        assert "maintenance.resources.limits.memory" in state.last.message
-        assert state.failures == 1
-        assert left, "restic's lock was in the repository when it was killed"
 
         async def swept() -> bool:
             return not locks.is_dir() or not any(locks.iterdir())
 
-        await eventually(swept, what="its lock is gone", within=PATIENCE)
-        clock.move(hours=1)
+        for failures, later in ((1, {"days": 7, "hours": 1}), (2, {"hours": 1})):
+            node.harm = "starve" if failures == 1 else "kill"
+            clock.move(**later)
+
+            def failed(state: Any, wanted: int = failures) -> bool:
+                return bool(state.failures == wanted)
+
+            found = await until(world, clock, failed, what="killed")
+            state = found.status.maintenance
+            assert state is not None
+            assert state.last is not None
+            assert (state.last.action, state.last.reason) == ("Prune", "OutOfMemory")
+            assert "maintenance.resources.limits.memory" in state.last.message
+            # Only the first by the kernel.
+            assert [killed > 0 for killed in node.starved] == [True, False][:failures]
+            await eventually(swept, what="its lock is gone", within=PATIENCE)
+        clock.move(hours=2)
         done = await until(
             world, clock, lambda m: m.last_prune_time and not m.running, what="pruned in the end"
         )
@@ -90,3 +92,40 @@ async def test_a_snapshot_lost_since_the_last_look_stops_the_prune(
         )
         assert found.status.phase == "Damaged"
         assert packs(world, directory) == before
+
+
+async def test_more_names_than_a_secret_holds_are_looked_at_before(
+    world: World, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is begun when one of them was lost since the survey."""
+    monkeypatch.setattr("controller.maintenance.runs.PROMISED_LIMIT", 0)
+    clock = Clock(world)
+    maintained(world, control_plane)
+    await world.workload_of("db")
+    async with world.running(), node_of(world) as node:
+        await backup_of(world, "one", secrets.token_bytes(1_000_000))
+        (volume,) = [v for v in (await world.manifest("one")).volumes if v.snapshot_id]
+        hold = asyncio.Event()
+        world.volumes["pod-db"] = Volume({"file": b"two"}, hold=hold)
+        await world.backup("two")
+        await world.phase("InProgress", name="two", within=PATIENCE)
+        clock.move(days=7, hours=1)
+        await until(world, clock, lambda m: m.survey_time and m.waits_for, what="it waits")
+        lost = world.store_path / volume.directory / "snapshots" / str(volume.snapshot_id)
+        content = lost.read_bytes()
+        lost.unlink()
+        hold.set()
+        await world.phase("Completed", name="two", within=PATIENCE)
+
+        async def damaged() -> bool:
+            await nudge(world, REPOSITORIES, (await volumes_repository(world)).name, clock)
+            return (await volumes_repository(world)).status.phase == "Damaged"
+
+        await eventually(damaged, what="it is Damaged", within=PATIENCE)
+        assert "pod-db/data" in str((await volumes_repository(world)).status.message)
+        mine = [t for t in node.ran if t["repository"]["directory"] == volume.directory]
+        assert [t for t in mine if t["action"] == "Prune"] == []
+        lost.write_bytes(content)
+        clock.move(hours=2)
+        done = await until(world, clock, lambda m: m.last_prune_time, what="pruned in the end")
+        assert done.status.phase == "Ready"

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from ararat.api import Repository
+from ararat.blob.forwarding import ForwardingStore
+from ararat.blob.read_only import ReadOnlyStore
+from ararat.blob.store import BlobStore
 from ararat.kube import KubeClient, of, patch_status
 from ararat.kube.resources import JOBS, PODS
 from ararat.restic.locks import metadata
-from ararat.restic.models import BackupRequest, LockOwner, RestoreRequest
+from ararat.restic.models import Access, BackupRequest, LockOwner, RestoreRequest
+from ararat.restic.session import open_repository
 from controller.config import Config
 from tests.cluster.apiserver import ControlPlane
 from tests.component.controller.backup.world import Volume, World, eventually
 from tests.component.controller.life.node import node_of, template
 from tests.component.controller.life.time_machine import (
     Clock,
+    exists,
     nudge,
     outcome,
     repository,
@@ -84,16 +90,56 @@ async def backup_of(world: World, name: str, content: bytes) -> None:
     await world.settled(name)
 
 
+class HeldReader(ForwardingStore):
+    """As another cluster reads: with the index as it was, and now it wants its first pack."""
+
+    def __init__(self, inner: BlobStore) -> None:
+        super().__init__(inner)
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def read(
+        self, name: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if "/data/" in name:
+            self.begun.set()
+            await self.go.wait()
+        async for piece in super().read(name, offset=offset, length=length):
+            yield piece
+
+
+async def restored_elsewhere(world: World, reader: HeldReader, backup: str) -> bytes:
+    """The file of a backup's only volume, by a reader that leaves no trace in the location."""
+    (volume,) = [v for v in (await world.manifest(backup)).volumes if v.snapshot_id]
+    target = world.path / "elsewhere"
+    target.mkdir()
+    async with open_repository(
+        store=reader,
+        directory=volume.directory,
+        password=await world.password(volume.directory.removeprefix("repositories/")),
+        access=Access.READ_ONLY,
+        owner=LockOwner("another", "cluster", "", "restore"),
+        cache_dir=None,
+        scratch_dir=world.path / "scratch",
+    ) as restic:
+        await restic.restore(RestoreRequest(snapshot_id=str(volume.snapshot_id), target=target))
+    return (target / "file").read_bytes()
+
+
 async def test_pruned_packs_go_a_day_later(world: World, control_plane: ControlPlane) -> None:
     clock = Clock(world)
     maintained(world, control_plane)
     await world.workload_of("db")
     kept = secrets.token_bytes(1_000_000)
     async with world.running(), node_of(world) as node:
-        await backup_of(world, "one", secrets.token_bytes(3_000_000))
+        gone = secrets.token_bytes(3_000_000)
+        await backup_of(world, "one", gone)
         await backup_of(world, "two", kept)
         assert node.ran == []
         directory = str((await volumes_repository(world)).status.directory)
+        reader = HeldReader(ReadOnlyStore(world.store))
+        elsewhere = asyncio.create_task(restored_elsewhere(world, reader, "one"))
+        await asyncio.wait_for(reader.begun.wait(), PATIENCE)
+        assert list((world.store_path / directory).glob("locks/*")) == []
         assert (await outcome(world, await request(world, "one"))).status.phase == "Completed"
         before = packs(world, directory)
         clock.move(days=7, hours=12)
@@ -109,8 +155,10 @@ async def test_pruned_packs_go_a_day_later(world: World, control_plane: ControlP
         assert found.reclaimed_bytes == 0
         assert 900_000 < found.used_bytes < 1_500_000
         assert (found.data_subset, found.failures, found.snapshots) == (1, 0, 1)
-        # A reader with yesterday's index still finds everything.
+        # Who began before the backup was deleted, with the index of then, still finds everything.
         assert before <= packs(world, directory)
+        reader.go.set()
+        assert await asyncio.wait_for(elsewhere, PATIENCE) == gone
         notes = world.store_path / f"maintenance/{directory.removeprefix('repositories/')}"
         dropped = json.loads((notes / "dropped.json").read_text())
         aged = dict.fromkeys(dropped["packs"], "2020-01-01T00:00:00+00:00")
@@ -184,6 +232,7 @@ async def test_backups_go_first_and_killed_jobs_leave_nothing(
         clock.move(hours=1)
         await until(world, clock, lambda m: m.running, what="it is tried again")
         hold = asyncio.Event()
+        node.stop.clear()
         world.volumes["pod-db"] = Volume({"file": b"two"}, hold=hold)
         await world.backup("two")
         found = await until(
@@ -194,7 +243,62 @@ async def test_backups_go_first_and_killed_jobs_leave_nothing(
         node.start.set()
         hold.set()
         await world.phase("Completed", name="two")
-        await until(world, clock, lambda m: m.last_check_time, what="checked in the end")
+        # The backup did not wait for its pod; the next maintenance does, and says so.
+        ran = len(node.ran)
+        await until(
+            world,
+            clock,
+            lambda m: "which gave way" in (m.waits_for or ""),
+            what="it waits for the one before",
+        )
+        assert [
+            t["action"] for t in node.ran[ran:] if t["repository"]["directory"] == directory
+        ] == []
+        node.stop.set()
+        checked = await until(world, clock, lambda m: m.last_check_time, what="checked in the end")
+        assert checked.status.maintenance is not None
+        assert checked.status.maintenance.failures == 0
+
+
+async def test_a_dead_node_is_waited_for_as_long_as_a_lock_may_live(
+    world: World, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays registered, so nothing ever says that the pod of what gave way is gone."""
+    clock = Clock(world)
+    maintained(world, control_plane)
+    await world.workload_of("db")
+    async with world.running(), node_of(world) as node:
+        await backup_of(world, "one", b"one" * 1000)
+        directory = str((await volumes_repository(world)).status.directory)
+        node.start.clear()
+        node.stop.clear()
+        clock.move(days=1, hours=1)
+        begun = await until(world, clock, lambda m: m.running, what="the check is begun")
+        assert begun.status.maintenance is not None
+        assert begun.status.maintenance.running is not None
+        dead = begun.status.maintenance.running.job
+        await backup_of(world, "two", b"two" * 1000)
+        node.start.set()
+        await until(
+            world,
+            clock,
+            lambda m: m.waits_for == f"the end of job {dead}, which gave way",
+            what="it waits for the one that gave way",
+        )
+        monkeypatch.setattr("controller.maintenance.jobs._ENDS_WITHIN", timedelta(0))
+        await until(
+            world,
+            clock,
+            lambda m: f"node {world.node} does not end its pod" in (m.waits_for or ""),
+            what="it says whose end it waits for, and for how long",
+        )
+        mine = [t for t in node.ran if t["repository"]["directory"] == directory]
+        assert mine == []
+        # Jobs of both repositories are stuck, as many as there may be at once.
+        monkeypatch.setattr("controller.maintenance.jobs._GIVEN_UP_AFTER", timedelta(0))
+        await until(world, clock, lambda m: m.last_check_time, what="checked without it")
+        assert await exists(world, JOBS, dead)
+        node.stop.set()
 
 
 async def patch_pod(world: World, job: dict[str, Any], *, reason: str) -> None:

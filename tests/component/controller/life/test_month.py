@@ -1,18 +1,22 @@
 """A month of nights in minutes: everything that a backup's life meets, at once and in its order.
 
 Each night the clock is moved, volumes change, a backup is made by the schedule; some nights a
-volume cannot be read. Retention deletes, real prunes and checks run, backups arrive while they do,
-and half-way a deletion and a rotation of the master key are done by controllers that are killed
-again and again. In the end every backup that is kept restores as it was, bit by bit, and restic
-finds nothing wrong in the repositories, having read all of it.
+volume cannot be read, and in some the agent is killed while its restic works. Retention deletes,
+real prunes and checks run, backups arrive while they do, and half-way a deletion and a rotation of
+the master key are done by controllers each of which is killed at another write, until every write
+of both was the last of a life, once made and once not. In the end the agent restores every backup
+that is kept, all is as it was to the last bit and attribute, and restic finds nothing wrong in the
+repositories, having read all of it.
 
 ``ARARAT_NIGHTS`` sets how many nights; ``make month`` runs 31. ``ARARAT_SEED`` picks what happens.
-Limits: agents are played by the test, with the real engine; maintenance jobs are the real program,
-whose store's clock is moved with the controller's.
+Agents, maintenance and restic are the real programs, volumes are mounts; the clocks of the
+controller and of maintenance's store are moved.
+Limits: pods are objects without containers. The same with nodes: ``tests/e2e/test_a_month.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from dataclasses import dataclass, field, replace
@@ -20,15 +24,15 @@ from datetime import timedelta
 
 import pytest
 
-from ararat import keys
 from ararat.api.base import utcnow
-from ararat.restic.models import RestoreRequest
 from controller.restore.source import read_manifest
 from tests.cluster.apiserver import ControlPlane
-from tests.component.controller.backup.world import BACKUPS, Volume, World, eventually
+from tests.component.agent.walker import Tree, differences, every_kind_of_file, walk
+from tests.component.controller.backup.world import BACKUPS, World, eventually
+from tests.component.controller.life.dying import deleted_by_the_dying, rotated_by_the_dying
 from tests.component.controller.life.mortal import Life
 from tests.component.controller.life.node import Node, node_of
-from tests.component.controller.life.test_deletion import one_life
+from tests.component.controller.life.real_agent import RealAgent, real_agent
 from tests.component.controller.life.test_maintenance import REPOSITORIES, maintained
 from tests.component.controller.life.time_machine import (
     SCHEDULES,
@@ -38,22 +42,15 @@ from tests.component.controller.life.time_machine import (
     exists,
     nudge,
     repository,
-    request,
     schedule,
 )
-from tests.component.controller.repository.test_rotation_kills import (
-    controller,
-    ring,
-    rotate,
-    set_ring,
-)
+from tests.component.controller.repository.test_rotation_kills import controller
 
-NIGHTS = int(os.environ.get("ARARAT_NIGHTS", "10"))
+NIGHTS = int(os.environ.get("ARARAT_NIGHTS", "7"))
 SEED = os.environ.get("ARARAT_SEED", "1")
 PATIENCE = 240.0
-PRUNE_EVERY = timedelta(days=4)
-#: Each life ends a write later than the one before, so that they get somewhere.
-_LIVES = 60
+PODS = ("pod-db", "pod-web")
+PRUNE_EVERY = timedelta(days=4 if NIGHTS > 16 else 2)
 
 
 @dataclass
@@ -61,22 +58,30 @@ class Month:
     world: World
     clock: Clock
     node: Node
+    agent: RealAgent
     chance: random.Random = field(default_factory=lambda: random.Random(f"month-{SEED}"))
     #: Backup → pod → what its volume held.
-    stored: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    stored: dict[str, dict[str, Tree]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        for pod in PODS:
+            every_kind_of_file(self.agent.volume(pod))
+            (self.agent.volume(pod) / "large").write_bytes(self.chance.randbytes(400_000))
 
     def change(self, night: int) -> None:
         """What the day has done to the volumes."""
-        for pod, volume in self.world.volumes.items():
-            volume.files[f"day-{night % 5}"] = self.chance.randbytes(150_000)
+        for pod in PODS:
+            volume = self.agent.volume(pod)
+            (volume / f"day-{night % 5}").write_bytes(self.chance.randbytes(150_000))
             if night % 4 == 0:
-                volume.files["large"] = self.chance.randbytes(400_000)
-            # Each is unreadable for some nights, never both.
-            turn = 3 if pod == "pod-db" else 6
-            volume.fail = "Unreadable" if night % 10 in (turn, turn + 1) else ""
+                (volume / "large").write_bytes(self.chance.randbytes(400_000))
+            # Each cannot be read now and then, never both.
+            gone = night % 10 == (3 if pod == "pod-db" else 6)
+            self.agent.mounted(pod, not gone)
 
-    def held(self) -> dict[str, dict[str, bytes]]:
-        return {pod: dict(v.files) for pod, v in self.world.volumes.items() if not v.fail}
+    def held(self) -> dict[str, Tree]:
+        readable = [pod for pod in PODS if pod not in self.agent.unmounted]
+        return {pod: walk(self.agent.volume(pod)) for pod in readable}
 
     async def night(self, night: int) -> None:
         """The schedule makes its backup."""
@@ -94,8 +99,13 @@ class Month:
         clock.move(seconds=20)
         name = f"nightly-{due:%Y%m%d%H%M%S}"
         self.stored[name] = self.held()
-        await nudge(world, SCHEDULES, "nightly", clock)
-        await self.ended(name)
+        async with asyncio.TaskGroup() as group:
+            over = asyncio.Event()
+            if night % 4 == 1:
+                group.create_task(self.agent.kill_when_working(over))
+            await nudge(world, SCHEDULES, "nightly", clock)
+            await self.ended(name)
+            over.set()
 
     async def by_hand(self, name: str) -> None:
         self.stored[name] = self.held()
@@ -110,7 +120,7 @@ class Month:
             return backup.status.phase.restorable and not backup.metadata.finalizers
 
         await eventually(look, what=f"{name} has ended", within=PATIENCE)
-        good = len(self.stored[name]) == len(self.world.volumes)
+        good = len(self.stored[name]) == len(PODS)
         backup = await self.world.get(name)
         assert backup.status.phase == ("Completed" if good else "PartiallyFailed"), name
 
@@ -168,42 +178,17 @@ class Month:
             named[manifest.objects.directory].update(manifest.objects.snapshots)
             volumes = {v.pod: v for v in manifest.volumes if v.snapshot_id}
             assert set(volumes) == set(self.stored[name]), name
-            for pod, volume in volumes.items():
+            for volume in volumes.values():
                 named[volume.directory].add(str(volume.snapshot_id))
-                target = world.path / f"restored-{name}-{pod}"
-                target.mkdir()
-                wanted = RestoreRequest(snapshot_id=str(volume.snapshot_id), target=target)
-                async with repository(world, volume.directory) as restic:
-                    await restic.restore(wanted)
-                found = {p.name: p.read_bytes() for p in target.iterdir() if p.is_file()}
-                assert found == self.stored[name][pod], (name, pod)
+            back = await asyncio.gather(
+                *(self.agent.restored(f"{name}-{pod}", volume) for pod, volume in volumes.items())
+            )
+            for pod, tree in zip(volumes, back, strict=True):
+                assert differences(self.stored[name][pod], tree) == [], (name, pod)
         for directory, snapshots in named.items():
             async with repository(world, directory) as restic:
                 assert (await restic.check(read_data_subset="100%")).ok, directory
                 assert {s.id for s in await restic.snapshots()} == snapshots, directory
-
-
-async def rotated_by_the_dying(world: World) -> None:
-    """The master key is changed by controllers of which each is killed after a few writes."""
-    new = keys.new_master_key()
-    await set_ring(world, key=await world.master(), wanted=new)
-    for number in range(_LIVES):
-        life = await rotate(world, Life(at=number + 1, after=bool(number % 2)))
-        if not life.dead:
-            break
-    found = await ring(world)
-    assert (found.current, found.next, found.former) == (new, None, None)
-
-
-async def deleted_by_the_dying(world: World, monkeypatch: pytest.MonkeyPatch, backup: str) -> None:
-    name = await request(world, backup)
-    for number in range(_LIVES):
-        life = await one_life(world, monkeypatch, name, at=number + 1, after=bool(number % 2))
-        if not life.dead:
-            break
-    monkeypatch.undo()
-    assert not any(file.startswith(f"backups/{backup}/") for file in world.files())
-    assert not await exists(world, BACKUPS, backup)
 
 
 @pytest.mark.timeout(3600)
@@ -211,37 +196,42 @@ async def test_a_month(
     world: World, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(world)
-    often = {"ARARAT_MAINTENANCE_PRUNE_EVERY": "4d", "ARARAT_MAINTENANCE_CHECK_EVERY": "6d"}
+    often = {
+        "ARARAT_MAINTENANCE_PRUNE_EVERY": f"{PRUNE_EVERY.days}d",
+        "ARARAT_MAINTENANCE_CHECK_EVERY": f"{PRUNE_EVERY.days + 2}d",
+    }
     world.config = replace(world.config, maintenance=often)
     maintained(world, control_plane)
-    await world.workload_of(
-        "db", "web", db=Volume({"large": b"db" * 9000}), web=Volume({"large": b"web" * 9000})
-    )
+    await world.workload_of("db", "web")
     spec = {
         "cron": "30 2 * * *",
         "timeZone": "Europe/Berlin",
         "template": {"includedNamespaces": [world.workload]},
-        "retention": {"keepDaily": 4, "keepWeekly": 2},
+        "retention": {"keepDaily": 3, "keepWeekly": 1 + NIGHTS // 16},
     }
     await world.create(SCHEDULES, "nightly", world.namespace, spec=spec)
-    async with world.agents(), node_of(world, moved=lambda: clock.now - utcnow()) as node:
-        month = Month(world, clock, node)
+    async with (
+        real_agent(world, control_plane.kubeconfig) as agent,
+        node_of(world, moved=lambda: clock.now - utcnow()) as node,
+    ):
+        month = Month(world, clock, node, agent)
+        month.begin()
         for part in range(2):
             async with world.leader():
                 first, last = part * NIGHTS // 2, (part + 1) * NIGHTS // 2
                 for night in range(first, last):
                     await month.night(night)
-                    if night == last - 1 or night % 8 == 4:
+                    if night == last - 1 or (NIGHTS > 16 and night % 8 == 4):
                         clock.move(hours=2)
                         await month.maintained(arrives=f"hand-{night}")
                 await month.expired()
             if part == 0:
                 await rotated_by_the_dying(world)
-                await deleted_by_the_dying(world, monkeypatch, "hand-4")
+                await deleted_by_the_dying(world, monkeypatch, f"hand-{NIGHTS // 2 - 1}")
         kept = await backups(world)
         assert len(month.stored) >= NIGHTS
-        if NIGHTS >= 10:
-            assert len(kept) < len(month.stored) - 1, "retention has deleted some"
+        assert agent.kills >= max(1, NIGHTS // 8)
+        assert len(kept) < len(month.stored) - 1, "retention has deleted some"
         pruned = [t for t in node.ran if t["action"] == "Prune"]
         assert any("volumes" in t["repository"]["directory"] for t in pruned)
         if NIGHTS >= 20:  # what was dropped is noted, and goes with a later prune

@@ -17,6 +17,7 @@ from ararat.kube import of
 from ararat.kube.resources import NAMESPACES, SECRETS
 from ararat.layout import CurrentFile, FollowingFile
 from ararat.restic import keyfile
+from ararat.restic.crypt import Keys
 from ararat.restic.models import Access, RestoreRequest
 from controller.keys import NEXT_FIELD, KeyRing, MasterKey, encoded
 from controller.repository import rotation
@@ -63,7 +64,7 @@ async def ring(world: World) -> KeyRing:
     return found
 
 
-async def inner_keys(world: World, directory: str) -> bytes:
+async def inner_keys(world: World, directory: str) -> Keys:
     """Unwrapped from the only key file."""
     (path,) = (world.store_path / directory / "keys").iterdir()
     password = await world.password(layout.repository_name(directory))

@@ -185,6 +185,33 @@ async def test_pods_start_apart_and_everything_is_removed(
             assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
         assert await original(world) == before
 
+        # Its pods start and a probe never succeeds: a bad backup, and nothing of it is left.
+        del copies.sick["pod-web"]
+        await run(world, "probed", probes=[probe])
+        named = await until(
+            world,
+            "probed",
+            lambda v: v.status.run is not None and world.workload in v.status.run.namespaces,
+            what="its namespace is named",
+        )
+        assert named.status.run is not None
+        for name in ("pod-db", "pod-web"):
+            place = pods / named.status.run.namespaces[world.workload] / name
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "there").write_text("data")
+        await until(
+            world,
+            "probed",
+            lambda v: any("pg is away" in w.message for w in v.status.waiting),
+            what="the probe fails",
+        )
+        await world.patch(VERIFICATIONS, "probed", {"spec": {"run": {"timeout": "1s"}}})
+        probed = await ended(world, "probed")
+        assert (probed.status.phase, probed.status.reason) == ("Failed", "ProbeFailed")
+        assert "pg is away" in (probed.status.message or "")
+        await gone(world, copies)
+        assert await original(world) == before
+
         # It starts, and falls over: that is a bad backup. The time is over at once.
         crash = {"terminated": {"exitCode": 7, "message": "corrupt page"}}
         status = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 1}

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.component.controller.backup.conftest import api, control_plane, restic, work, world
+from tests.component.controller.backup.conftest import api, restic, work, world
 
-__all__ = ["api", "control_plane", "restic", "work", "world"]
+__all__ = ["api", "restic", "work", "world"]

@@ -6,9 +6,7 @@ One life after the other makes one write more that matters, and ends there.
 from __future__ import annotations
 
 import asyncio
-import json
-from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +23,7 @@ from ararat.layout import CurrentFile, FollowingFile, LocationFile
 from ararat.restic import keyfile
 from ararat.restic.commands import Restic
 from ararat.restic.create import remove_abandoned
-from ararat.restic.errors import WrongPassword
+from ararat.restic.crypt import Keys
 from ararat.restic.models import Access, LockOwner, RestoreRequest
 from ararat.restic.session import open_repository
 from ararat.restic.settings import Settings
@@ -36,6 +34,7 @@ from controller.restore.source import read_manifest, read_objects
 from tests.component.controller.backup.world import Volume, World
 from tests.component.controller.life.mortal import Life
 from tests.component.controller.life.time_machine import Clock
+from tests.component.inner_keys import opens
 
 from .test_rotation_kills import controller, opened_with, ring, rotate, set_ring
 
@@ -61,36 +60,38 @@ class Scene:
             for one in file.former_manifest_keys
             if one.opened_by == ours
         ]
-        data = (self.world.store_path / layout.backup_manifest(name)).read_bytes()
-        return decode_manifest(data, *proofs)
+        return decode_manifest(self.world.stored(layout.backup_manifest(name)), *proofs)
 
     def check_whole(self) -> None:
         """Whatever backups name is there, and opens with the present key."""
-        store = self.world.store_path
+        there = set(self.world.names())
         for name in BACKUPS:
             named = promise_of(self.manifest(name)).snapshots
             assert len(named) == 2
             for directory, snapshots in named.items():
                 assert opened_with(self.world, directory, self.master), directory
-                for snapshot in snapshots:
-                    assert (store / directory / "snapshots" / snapshot).exists(), name
+                assert {f"{directory}/snapshots/{one}" for one in snapshots} <= there, name
         for current in self.currents():
-            assert (store / current.directory / "config").exists()
+            assert f"{current.directory}/config" in there
 
     def currents(self) -> list[CurrentFile]:
-        found = sorted(self.world.store_path.rglob("current.json"))
-        return [CurrentFile.decode(path.read_bytes()) for path in found]
+        found = [name for name in self.world.names() if name.endswith("/current.json")]
+        return [CurrentFile.decode(self.world.stored(name)) for name in found]
 
     def footprint(self) -> dict[str, bytes]:
         """What is stored, but for what nothing names."""
-        store = self.world.store_path
-        found = [*store.rglob("manifest.json"), *store.rglob("current.json")]
-        found += [*store.rglob("next.json"), *store.glob("location*.json")]
-        for path in store.rglob("next.json"):
-            following = FollowingFile.decode(path.read_bytes())
-            for directory in (following.former, following.successor.directory):
-                found += [one for one in (store / directory).rglob("*") if one.is_file()]
-        return {str(path): path.read_bytes() for path in found if path.parent.name != "locks"}
+        names = self.world.names()
+        nexts = [name for name in names if name.endswith("/next.json")]
+        kept = ["location", *nexts]
+        for name in nexts:
+            following = FollowingFile.decode(self.world.stored(name))
+            kept += [f"{following.former}/", f"{following.successor.directory}/"]
+        ends = ("/manifest.json", "/current.json")
+        return {
+            name: self.world.stored(name)
+            for name in names
+            if name.endswith(ends) or (name.startswith(tuple(kept)) and "/locks/" not in name)
+        }
 
     async def live(self, life: Life) -> str:
         """One controller's life; what is said in the end."""
@@ -141,26 +142,58 @@ class Scene:
         ) as restic:
             yield restic
 
-    def inner_keys(self, directory: str) -> bytes:
+    def inner_keys(self, directory: str) -> Keys:
         """What restic encrypts a repository with, unwrapped from its only key file."""
         location_id, name = (
             self.world.location_file()["locationID"],
             layout.repository_name(directory),
         )
-        (path,) = (self.world.store_path / directory / "keys").iterdir()
+        (file,) = self.world.names(f"{directory}/keys/")
         password = keys.repository_password(self.master, location_id, name)
-        return keyfile.unwrap(path.read_bytes(), password=password)
+        return keyfile.unwrap(self.world.stored(file), password=password)
 
-
-def opens(sealed: bytes, inner: bytes) -> bool:
-    """Whether inner keys authenticate and open what restic has stored."""
-    found = json.loads(inner)
-    mac = b64decode(found["mac"]["k"]) + b64decode(found["mac"]["r"])
-    try:
-        keyfile._open(b64decode(found["encrypt"]), mac, sealed)
-    except WrongPassword:
-        return False
-    return True
+    async def check_ended(self, former: Mapping[str, Keys]) -> None:
+        """Everything is whole, and whoever had the former inner keys opens none of it."""
+        names = self.world.names()
+        assert not [name for name in names if name.endswith("/next.json")]
+        assert "formerManifestKeys" not in self.world.location_file()
+        currents = self.currents()
+        assert len(currents) == 2
+        shown = {repository.status.directory for repository in await self.world.repositories()}
+        assert shown == {current.directory for current in currents}
+        for current in currents:
+            assert current.made_under == keys.fingerprint(self.master)
+            folder = current.directory.rpartition("/")[0]
+            await remove_abandoned(self.world.store, folder, older_than=timedelta(days=-1))
+            assert await self.world.store.list_directories(folder) == [
+                current.directory.rpartition("/")[2]
+            ]
+            # Whoever had the inner keys opens nothing any more.
+            config = self.world.stored(f"{current.directory}/config")
+            assert opens(config, self.inner_keys(current.directory))
+            assert not any(opens(config, inner) for inner in former.values())
+            async with self.opened(current.directory) as restic:
+                assert (await restic.check(read_data_subset="100%")).ok
+                assert len(await restic.snapshots()) == 2
+        async with controller(self.world, Life()) as context:
+            location = await context.location("main")
+            assert location.manifest_keys == (
+                keys.manifest_mac_key(self.master, location.location_id),
+            )
+            for name, content in BACKUPS.items():
+                manifest = await read_manifest(location, name)
+                assert {one.directory for one in manifest.repositories} == {
+                    current.directory for current in currents
+                }
+                assert await read_objects(context, location, manifest, job="r")
+                (volume,) = [one for one in manifest.volumes if one.snapshot_id]
+                target = self.world.path / "back" / name
+                target.mkdir(parents=True)
+                async with self.opened(volume.directory) as restic:
+                    await restic.restore(
+                        RestoreRequest(snapshot_id=volume.snapshot_id or "", target=target)
+                    )
+                assert (Path(target) / "file").read_bytes() == content
 
 
 async def leaked(world: World) -> Scene:
@@ -220,40 +253,4 @@ async def test_killed_after_every_write(world: World) -> None:
             scene.clock.move(hours=25)
     assert deaths > 30, writes
 
-    assert not [*world.store_path.rglob("next.json")]
-    assert "formerManifestKeys" not in world.location_file()
-    currents = scene.currents()
-    assert len(currents) == 2
-    shown = {repository.status.directory for repository in await world.repositories()}
-    assert shown == {current.directory for current in currents}
-    for current in currents:
-        assert current.made_under == keys.fingerprint(scene.master)
-        folder = current.directory.rpartition("/")[0]
-        await remove_abandoned(world.store, folder, older_than=timedelta(days=-1))
-        assert await world.store.list_directories(folder) == [current.directory.rpartition("/")[2]]
-        # Whoever had the inner keys opens nothing any more.
-        config = (world.store_path / current.directory / "config").read_bytes()
-        assert opens(config, scene.inner_keys(current.directory))
-        assert not any(opens(config, inner) for inner in former.values())
-        async with scene.opened(current.directory) as restic:
-            assert (await restic.check(read_data_subset="100%")).ok
-            assert len(await restic.snapshots()) == 2
-    async with controller(world, Life()) as context:
-        location = await context.location("main")
-        assert location.manifest_keys == (
-            keys.manifest_mac_key(scene.master, location.location_id),
-        )
-        for name, content in BACKUPS.items():
-            manifest = await read_manifest(location, name)
-            assert {one.directory for one in manifest.repositories} == {
-                current.directory for current in currents
-            }
-            assert await read_objects(context, location, manifest, job="r")
-            (volume,) = [one for one in manifest.volumes if one.snapshot_id]
-            target = world.path / "back" / name
-            target.mkdir(parents=True)
-            async with scene.opened(volume.directory) as restic:
-                await restic.restore(
-                    RestoreRequest(snapshot_id=volume.snapshot_id or "", target=target)
-                )
-            assert (Path(target) / "file").read_bytes() == content
+    await scene.check_ended(former)

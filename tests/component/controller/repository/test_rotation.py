@@ -14,6 +14,7 @@ from ararat import keys
 from ararat.api.manifest import Manifest, decode_manifest
 from ararat.cli import keyring
 from ararat.kube.resources import SECRETS
+from controller.coverage_metrics import CoverageMetrics
 from controller.keys import NEXT_FIELD, KeyRing, MasterKey, encoded
 from controller.repository import rotation
 from controller.repository.rotation import KeyRotation
@@ -121,6 +122,9 @@ async def test_a_rotation_under_a_running_backup_and_a_recovery_after_it(
             manifest = await read_manifest(location, name)
             assert manifest.backup == name
             assert await read_objects(leader.context, location, manifest, job="r")
+        metrics = CoverageMetrics(per_claim=False)
+        await metrics.look(leader.context)
+        assert len(metrics.ledger.backups) == 3, "what was backed up before counts as before"
         await world.backup("fourth")
         await world.phase("Completed", name="fourth")
     assert (await world.manifest("fourth")).backup == "fourth"

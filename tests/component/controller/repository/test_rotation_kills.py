@@ -90,9 +90,9 @@ def opened_with(world: World, directory: str, master: bytes) -> bool:
     """Whether a key file of the repository opens with what is derived from a master key."""
     location_id = world.location_file()["locationID"]
     password = keys.repository_password(master, location_id, layout.repository_name(directory))
-    for path in (world.store_path / directory / "keys").iterdir():
+    for name in world.names(f"{directory}/keys/"):
         try:
-            keyfile.unwrap(path.read_bytes(), password=password)
+            keyfile.unwrap(world.stored(name), password=password)
         except WrongPassword:
             continue
         return True

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ararat.kube.resources import EVENTS, PODS
+import pytest
+
+from ararat.api.base import utcnow
+from ararat.api.nodejob import STALLED
+from ararat.kube.resources import EVENTS, NAMESPACES, PODS, PVCS, RESOURCE_QUOTAS
 from ararat.kube.status import patch_status
-from tests.component.controller.restore.scene import data, database
+from controller.restore import filling, helpers, reconcile, waiting
+from tests.component.controller.restore.scene import data, database, job_of, moved
 from tests.component.controller.restore.world import World, until
+from tests.containers import ended_state
+from tests.unit.controller.restore.make import claim as stored_claim
 
 
 async def restoring(world: World) -> None:
@@ -60,14 +67,71 @@ async def warn(world: World, kind: str, name: str, reason: str, message: str) ->
     )
 
 
-async def test_a_claim_that_nobody_provisions(world: World) -> None:
-    await restoring(world)
-    text = "0/2 nodes are available: 2 pod has unbound immediate PersistentVolumeClaims."
-    condition = {"type": "PodScheduled", "status": "False", "message": text}
+async def unscheduled(world: World, message: str) -> None:
+    """The scheduler's word."""
+    condition = {"type": "PodScheduled", "status": "False", "message": message}
     raw = await world.pod("db-0")
     await patch_status(world.api, PODS, raw, {"phase": "Pending", "conditions": [condition]})
+
+
+async def test_pods_that_cannot_be_scheduled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_EVENTS_SECONDS", 1.0)
+    monkeypatch.setattr(reconcile, "IDLE_SECONDS", 1.0)
+    await restoring(world)
+    await unscheduled(world, "0/2 nodes are available: 2 Insufficient memory.")
+    await told(world, "Unschedulable", "2 Insufficient memory")
+    await unscheduled(world, "0/2 nodes are available: 2 pod has unbound PersistentVolumeClaims.")
+    await told(world, "ClaimUnbound", "unbound PersistentVolumeClaims")
     await warn(world, "PersistentVolumeClaim", "data-db-0", "ProvisioningFailed", "no capacity")
     await told(world, "ClaimUnbound", "no capacity")
+    patch = {"spec": {"volumeName": "pv-in-zone-b"}}
+    await world.api.patch(PVCS, "data-db-0", patch, namespace=world.wp)
+    await unscheduled(
+        world, "0/2 nodes are available: 2 node(s) had volume node affinity conflict."
+    )
+    await told(world, "WrongZone", "2 node(s) had volume node affinity conflict")
+    monkeypatch.setattr(waiting, "_STARTING", 0.0)
+    await world.schedule("db-0")
+    await world.set_gate("db-0", {"waiting": {"reason": "PodInitializing"}})
+    await warn(world, "Pod", "db-0", "FailedAttachVolume", "Multi-Attach error for volume x")
+    await told(world, "PodStarting", "Multi-Attach error for volume x")
+
+
+async def test_agents_that_do_not_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready, and takes no job; takes it, and says nothing; says that it stands; keeps ending."""
+    monkeypatch.setattr(reconcile, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "_PICKING_UP", 1.0)
+    monkeypatch.setattr(waiting, "_SILENCE", 3.0)
+    await restoring(world)
+    await world.schedule("db-0")
+    await told(world, "Queued", f"the agent on node {world.node} has not taken the job yet")
+    job = await job_of(world, "db-0")
+    await world.set_job(job, phase="InProgress", heartbeatTime=utcnow().isoformat())
+    await told(world, "AgentSilent", f"has said nothing about node job {job.name}")
+    monkeypatch.setattr(waiting, "_SILENCE", 600.0)
+    await world.set_job(job, reason=STALLED, message="the store does not answer")
+    await told(world, STALLED, "the store does not answer")
+    await world.set_job(job, reason=None, message=None)
+
+    async def moves() -> Any:
+        status = await world.status()
+        return not status.get("waiting") and status["message"] == "filling 1 volume"
+
+    await until(moves, what="the cause to go")
+    agent = await world.api.get(PODS, f"agent-{world.node}", namespace=world.namespace)
+    dies = {
+        "name": "agent",
+        "image": "x",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 3,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+        "lastState": ended_state(137, reason="OOMKilled"),
+    }
+    conditions = [{"type": "Ready", "status": "False"}]
+    status = {"conditions": conditions, "containerStatuses": [dies]}
+    await patch_status(world.api, PODS, agent, status)
+    await told(world, "NoAgent", "keeps ending: exit code 137, OOMKilled")
 
 
 async def test_the_gates_image_cannot_be_pulled(world: World) -> None:
@@ -89,4 +153,35 @@ async def test_a_quota_that_lets_no_pod_be_made(world: World) -> None:
     await world.remove_pod("db-0")
     refused = 'pods "db-0" is forbidden: exceeded quota: small'
     await warn(world, "StatefulSet", "db", "FailedCreate", refused)
-    await told(world, "NoPod", "exceeded quota: small", on_pod=False)
+    await told(world, "PodRefused", "exceeded quota: small", on_pod=False)
+    await told_on_claim(world, "exceeded quota: small")
+
+
+async def test_a_quota_that_leaves_no_room_for_a_pod_of_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that no pod mounts, in a namespace that is full: by the server's own admission."""
+    monkeypatch.setattr(helpers, "LONELY_SECONDS", 0.5)
+    await world.api.create(NAMESPACES, {"metadata": {"name": world.wp}})
+    spec = {"hard": {"pods": "0"}}
+    body = {"metadata": {"name": "small", "namespace": world.wp}, "spec": spec}
+    quota = await world.api.create(RESOURCE_QUOTAS, body)
+    await patch_status(world.api, RESOURCE_QUOTAS, quota, {**spec, "used": {"pods": "0"}})
+    await world.backup(moved(stored_claim(), world.wp), volumes=[data(world)])
+    await world.restore()
+    await told(world, "PodRefused", "exceeded quota: small", on_pod=False)
+    await told_on_claim(world, "exceeded quota: small")
+
+
+async def told_on_claim(world: World, words: str) -> None:
+    async def event() -> Any:
+        events = world.api.list(EVENTS, namespace=world.wp)
+        return [
+            e
+            async for e in events
+            if e["involvedObject"]["kind"] == "PersistentVolumeClaim"
+            and e["reason"] == "RestoreWaiting"
+            and words in e["message"]
+        ]
+
+    await until(event, seconds=30, what="an event on the claim")

@@ -110,19 +110,22 @@ async def test_another_version_of_the_same_kind(api: KubeApi, namespace: str) ->
     assert "rbac.authorization.k8s.io/v1 instead of" in result.warnings[0]
 
 
-async def test_a_kind_that_nobody_serves_is_waited_for_once(api: KubeApi, namespace: str) -> None:
+@pytest.mark.parametrize(("coming", "waits"), [(True, 8), (False, 0)])
+async def test_a_kind_that_is_not_served_is_waited_for_once_if_the_restore_brings_it(
+    api: KubeApi, namespace: str, *, coming: bool, waits: int
+) -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    patient = replace(creator(api), sleep=sleep)
+    patient = replace(creator(api, coming=lambda _: coming), sleep=sleep)
     for name in ("a", "b"):
         result = await patient.create(
             item(stored("Gadget", name, api_version="nobody.example.org/v1"), namespace)
         )
         assert (result.outcome, result.reason) == (Outcome.FAILED, "KindNotServed")
-    assert len(pauses) == 8
+    assert len(pauses) == waits
 
 
 async def test_a_webhook_that_does_not_answer_is_waited_for_once(

@@ -25,6 +25,7 @@ from tests.component.controller.backup.kills import Killed, Killer
 from tests.component.controller.restore.scene import data, moved
 from tests.component.controller.restore.world import World, until
 from tests.component.kubelet import Kubelet, running
+from tests.containers import ended_state
 from tests.unit.controller.restore.make import claim as stored_claim
 from tests.unit.controller.restore.make import pod as stored_pod
 
@@ -86,7 +87,7 @@ async def fill(world: World, name: str) -> None:
 async def start(world: World, name: str, *, ready: bool = True, inits: bool = True) -> None:
     """The kubelet goes on: gate, init containers, the app."""
     raw = await world.pod(name)
-    done = {"terminated": {"exitCode": 0, "finishedAt": utcnow().isoformat()}}
+    done = ended_state()
     blank = {"restartCount": 0, "image": "x", "imageID": ""}
     first, *others = [c["name"] for c in raw["spec"]["initContainers"]]
     waits: dict[str, Any] = {"waiting": {}}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from typing import Any
 
 import pytest
 
+from ararat import layout
 from ararat.api import Backup, Restore
 from ararat.api.manifest import Coverage
 from ararat.api.nodejob import Answer, ClaimReference, Role
@@ -22,7 +25,6 @@ from ararat.kube.resources import (
     SERVICES,
     ResourceType,
 )
-from ararat.kube.status import patch_status
 from tests.component.controller.restore.scene import data, database, ended, job_of, moved
 from tests.component.controller.restore.world import World, until
 from tests.unit.controller.restore.make import claim as stored_claim
@@ -194,6 +196,7 @@ async def test_a_killed_controller_changes_nothing(world: World) -> None:
     extra = [
         moved(stored("ConfigMap", f"c-{n:03}", data={"n": str(n)}), world.wp) for n in range(150)
     ]
+    await world.own_location()
     await world.backup(*database(world), *extra, volumes=[data(world)])
     await world.restore()
     for _ in range(3):
@@ -213,6 +216,10 @@ async def test_a_killed_controller_changes_nothing(world: World) -> None:
     world.queue.add(f"{world.namespace}/r1")
     status = await ended(world, "Completed")
     assert status["objects"]["text"] == "157 created"
+    packed = (world.store_path / layout.restore_log("r1")).read_bytes()
+    lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+    # What those wrote that were killed, the last one kept: each begins with the run's name.
+    assert sum("run" in line for line in lines) >= 2, [line["event"] for line in lines]
     assert not [text for text in status["warnings"] if "left alone" in text]
     assert len(await world.jobs()) == 1
 
@@ -363,26 +370,6 @@ async def test_retry(world: World) -> None:
     assert "annotations" not in (await world.claim("data-db-0"))["metadata"]
 
 
-async def test_cancel(world: World) -> None:
-    await world.backup(*database(world), volumes=[data(world)])
-    await world.restore()
-    await until(lambda: world.pod("db-0"), what="pod db-0")
-    await world.schedule("db-0")
-    job = await job_of(world, "db-0")
-    await world.set_job(job, phase="InProgress")
-    await world.api.patch(of(Restore), "r1", {"spec": {"cancel": True}}, namespace=world.namespace)
-
-    async def asked() -> Any:
-        return (await job_of(world, "db-0")).spec.cancel
-
-    await until(asked, what="the job to be told")
-    assert (await world.status())["phase"] == "InProgress"
-    await world.set_job(job, phase="Cancelled")
-    status = await ended(world, "Cancelled")
-    assert f"held pods stay held ({world.wp}/db-0)" in status["message"]
-    assert "annotations" in (await world.claim("data-db-0"))["metadata"]
-
-
 async def test_deleted_while_it_runs(world: World) -> None:
     await world.backup(*database(world), volumes=[data(world)])
     await world.restore()
@@ -402,47 +389,6 @@ async def test_deleted_while_it_runs(world: World) -> None:
         return False
 
     await until(gone, what="the restore to go")
-
-
-async def test_it_says_what_it_waits_for(world: World) -> None:
-    await world.backup(*database(world), volumes=[data(world)])
-    await world.restore()
-    raw = await until(lambda: world.pod("db-0"), what="pod db-0")
-    message = "0/2 nodes are available: 2 Insufficient memory."
-    condition = {"type": "PodScheduled", "status": "False", "message": message}
-    await patch_status(world.api, PODS, raw, {"phase": "Pending", "conditions": [condition]})
-
-    async def said() -> Any:
-        status = await world.status()
-        return status if status.get("waiting") else None
-
-    status = await until(said, what="the cause")
-    assert status["waiting"] == [
-        {
-            "object": f"{world.wp}/db-0/data",
-            "reason": "Unschedulable",
-            "message": f"pod db-0 cannot be scheduled: {message}",
-        }
-    ]
-    assert status["message"].startswith("waiting: ")
-    (progressing,) = [c for c in status["conditions"] if c["type"] == "Progressing"]
-    assert (progressing["status"], progressing["reason"]) == ("False", "Unschedulable")
-
-
-async def test_a_deadline_ends_the_restore_and_not_the_hope(world: World) -> None:
-    await world.backup(*database(world), volumes=[data(world)])
-    await world.restore(gate={"noProgressSeconds": 10})
-    await until(lambda: world.pod("db-0"), what="pod db-0")
-    status = await ended(world, "PartiallyFailed")
-    assert "nothing moved for 10 s" in status["message"]
-    await world.schedule("db-0")
-    job = await job_of(world, "db-0")
-    await world.set_job(job, phase="Completed")
-
-    async def filled() -> Any:
-        return (await world.status())["message"] == "every volume was filled in the end"
-
-    await until(filled, what="the volume to be filled after all")
 
 
 async def test_data_that_the_backup_does_not_have(world: World) -> None:

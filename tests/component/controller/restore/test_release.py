@@ -99,6 +99,12 @@ async def test_after_a_failure(world: World) -> None:
     await until_unlabelled(world)
     assert len(await world.jobs()) == 2
 
+    async def lifted() -> Any:
+        found = await condition(world)
+        return (found["status"], found["reason"]) == ("True", "Released")
+
+    await until(lifted, what="the pod's condition to be lifted")
+
 
 async def test_while_it_is_being_filled(world: World) -> None:
     await world.backup(*database(world), volumes=[data(world)])

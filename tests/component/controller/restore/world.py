@@ -27,7 +27,9 @@ from controller.context import Context
 from controller.location.open import OpenLocation
 from controller.restore.reconcile import RestoreReconciler, keys_of_pod
 from controller.restore.stored import StoredObject
+from controller.runlog import RunLogs
 from tests.cluster.apiserver import ControlPlane
+from tests.containers import ended_state
 
 LOCATION_ID = "loc-restore"
 OWNER = "cluster-a"
@@ -71,6 +73,24 @@ class World:
             }
         )
         return make_context(config, self.api, cluster_uid=self.cluster, version="v1.20.2")
+
+    async def own_location(self) -> None:
+        """From here on this cluster may write to it."""
+        file = layout.LocationFile(
+            location_id=LOCATION_ID,
+            owner=self.cluster,
+            key_fingerprints=[keys.fingerprint(MASTER)],
+        )
+        (self.store_path / layout.LOCATION).write_bytes(file.encode())
+        patch = {"spec": {"accessMode": "ReadWrite"}}
+        await self.api.patch(of(BackupLocation), "default", patch, namespace=self.namespace)
+
+        async def seen() -> bool:
+            raw = self.context.locations_informer.get("default", self.namespace)
+            return raw is not None and raw["spec"]["accessMode"] == "ReadWrite"
+
+        await until(seen, what="the location is known as ours")
+        self.context.locations.changed("default")
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -157,6 +177,7 @@ class World:
             self._workers.cancel()
             await asyncio.gather(self._workers, return_exceptions=True)
             self._workers = None
+            self.context.logs = RunLogs()
 
     async def _read_objects(
         self, context: Context, location: OpenLocation, manifest: Manifest, *, job: str
@@ -279,8 +300,7 @@ class World:
 
     async def pass_gate(self, name: str, *, ready: bool = False) -> None:
         """The gate ends well, and the pod goes on."""
-        done = {"terminated": {"exitCode": 0, "finishedAt": utcnow().isoformat()}}
-        await self.set_gate(name, done, ready=ready)
+        await self.set_gate(name, ended_state(), ready=ready)
 
     async def set_gate(self, name: str, state: dict[str, Any], *, ready: bool = False) -> None:
         raw = await self.pod(name)

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import structlog
 
 
 @pytest.fixture(autouse=True)
-def stdlib_logging() -> Iterator[None]:
+def stdlib_logging() -> None:
     """Log lines go through the standard library, so that caplog sees them."""
     structlog.configure(
         processors=[
@@ -18,5 +16,3 @@ def stdlib_logging() -> Iterator[None]:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    yield
-    structlog.reset_defaults()

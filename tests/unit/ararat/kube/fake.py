@@ -113,7 +113,8 @@ class FakeApi(KubeApi):
         fields: str | None = None,
         page: int = 500,
     ) -> AsyncIterator[KubeObject]:
-        async for one in self.pages(rt, namespace=namespace, page=page):
+        listing = self.pages(rt, namespace=namespace, labels=labels, fields=fields, page=page)
+        async for one in listing:
             for item in one.items:
                 yield item
 

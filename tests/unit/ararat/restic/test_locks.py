@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,6 +60,25 @@ def test_a_later_container_of_the_same_pod_proves_it(started: str, dead: bool) -
 def test_missing_pods_and_other_clusters_prove_nothing(running: list[LockOwner]) -> None:
     assert dead_locks([lock(20)], now=NOW, running=running) == []
     assert dead_locks([lock(20, None)], now=NOW, running=running) == []
+
+
+@pytest.mark.parametrize(
+    ("running", "dead"),
+    [
+        (LockOwner("cluster", "next", "2026-11-22T09:00:00Z", "", "boot:1:2"), True),
+        (LockOwner("cluster", "pod", "2026-11-22T10:00:00Z", "another", "boot:1:2"), False),
+        (LockOwner("cluster", "next", "2026-11-22T11:00:00Z", "", "boot:1:3"), False),
+        (LockOwner("cluster", "next", "2026-11-22T11:00:00Z", "", ""), False),
+        (LockOwner("other", "next", "2026-11-22T11:00:00Z", "", "boot:1:2"), False),
+    ],
+    ids=["next agent", "itself", "another lock", "none", "another cluster"],
+)
+def test_who_holds_the_lock_of_the_node_proves_it(running: LockOwner, dead: bool) -> None:
+    held = replace(OWNER, node_lock="boot:1:2")
+    assert owner_of(metadata(held)) == held
+    assert bool(dead_locks([lock(1, held)], now=NOW, running=[running])) is dead
+    # One that was stored by an agent that had none.
+    assert dead_locks([lock(1)], now=NOW, running=[replace(running, pod_uid="next")]) == []
 
 
 @given(st.floats(min_value=-60, max_value=22.5 + 5), st.lists(st.text(max_size=5), max_size=3))

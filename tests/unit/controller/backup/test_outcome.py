@@ -76,6 +76,18 @@ def test_what_a_job_came_to(
     assert (found.root is not None) == (found.summary is not None) == (found.snapshot_id == "s1")
 
 
+def test_files_that_could_not_be_read_are_named_after_the_job_is_gone() -> None:
+    status = {**DONE, "incomplete": True, "unreadableCount": 1, "unreadablePaths": ["db/a"]}
+    found = volume_result(planned(), job(status=status), cluster_uid="cl")
+    assert (found.coverage, found.message) == (
+        Coverage.INCOMPLETE,
+        "1 file could not be read (db/a)",
+    )
+    assert (found.unreadable_count, found.unreadable_paths) == (1, ["db/a"])
+    failed = volume_result(planned(), job(status={**status, "phase": "Failed"}), cluster_uid="cl")
+    assert failed.unreadable_paths == []
+
+
 def test_a_job_that_is_gone() -> None:
     found = volume_result(planned(), None, cluster_uid="cl")
     assert (found.coverage, found.reason) == (Coverage.FAILED, "JobMissing")
@@ -96,7 +108,7 @@ def volume(name: str, coverage: Coverage, **more: Any) -> ManifestVolume:
 ONE_OF_EACH = [
     volume("a", Coverage.BACKED_UP, summary=BackupSummary(bytes_processed=10, bytes_stored=1)),
     volume("b", Coverage.BACKED_UP, summary=BackupSummary(bytes_processed=20, bytes_stored=2)),
-    volume("c", Coverage.INCOMPLETE, unreadable_count=7),
+    volume("c", Coverage.INCOMPLETE, unreadable_count=7, unreadable_paths=["x", "y/z", "u", "v"]),
     volume("d", Coverage.FAILED, reason="NoAgent", message="no agent"),
     volume("e", Coverage.SKIPPED),
     volume("f", Coverage.UNPROTECTED),
@@ -130,7 +142,7 @@ def test_the_end_of_a_backup_with_one_of_each() -> None:
     )
     assert outcome.warnings == (
         "w",
-        "wp/web-0/c: 7 files could not be read and are not in the snapshot",
+        "wp/web-0/c: 7 files could not be read (x, y/z, u, ...): not in the snapshot",
         "not in this backup, and nobody asked for it: the data of wp/web-0/f",
     )
     assert (outcome.bytes_processed, outcome.bytes_stored) == (30, 3)

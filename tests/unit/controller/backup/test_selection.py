@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ararat.api.backup import Selection
 from ararat.api.selector import LabelSelector
 from ararat.errors import InvalidSpec
-from ararat.kinds import spellings
+from ararat.kinds import known_kinds, meant_by, spellings
 from ararat.kube.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -108,8 +108,31 @@ def test_spellings() -> None:
         "deployments.apps",
         "deployment.apps",
         "deploy.apps",
-        "deployments.v1.apps",
     }
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("deployments.v1.apps", ["deployments.apps"]),
+        ("deploy.v1.apps", ["deployments.apps"]),
+        ("Deployment.v1beta2.apps", ["deployments.apps"]),
+        ("deployments.v1.batch", []),
+        ("pods.v1.", ["pods"]),
+        ("ingresses.v1.", []),  # none without a group
+        ("ing.networking", ["ingresses.networking.k8s.io"]),
+        ("ingresses.v1.networking", ["ingresses.networking.k8s.io"]),
+        ("ing", ["ingresses.extensions", "ingresses.networking.k8s.io"]),
+        ("ingresses.k8s.io", []),
+        ("deploymen", []),
+        ("all", []),  # not what it sounds like
+        ("things.v1.example.com", ["things.v1.example.com"]),
+        ("things", ["things.v1.example.com"]),
+    ],
+)
+def test_words_for_kinds_as_kubectl_takes_them(word: str, expected: list[str]) -> None:
+    known = known_kinds([*AVAILABLE, kind("things", "v1.example.com")])
+    assert sorted(meant_by(known, word)) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ararat import gate
 from ararat.api.backup import BackupVolumes, VolumePolicy
 from ararat.api.manifest import Coverage
 from ararat.api.names import BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, EXCLUDE
@@ -134,6 +135,11 @@ def test_configuration_that_nobody_asks_for_is_not_listed(kind: str, policy: Bac
     assert outcomes(pod(volumes={"c": {kind: {}}}), policy=policy) == []
 
 
+@pytest.mark.parametrize("policy", [IN, OUT])
+def test_the_gate_of_a_restored_pod_is_not_the_users_volume(policy: BackupVolumes) -> None:
+    assert outcomes(pod(volumes={gate.VOLUME: {"emptyDir": {}}}), policy=policy) == []
+
+
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
@@ -173,6 +179,7 @@ def test_what_nobody_uses_and_nobody_names_is_no_failure() -> None:
         ({"phase": "Pending"}, {}, "ClaimNotBound"),
         ({"phase": "Lost"}, {}, "ClaimNotBound"),
         ({"mode": "Block"}, {}, "BlockMode"),
+        ({"mode": "Block", "phase": "Pending"}, {}, "BlockMode"),
         ({}, {"pv-data": {"spec": {"hostPath": {"path": "/x"}}}}, "HostPath"),
     ],
 )

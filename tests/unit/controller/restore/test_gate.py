@@ -7,6 +7,9 @@ import pytest
 from controller.restore.gate import GateSettings, add_gate, gated_volumes
 from tests.unit.controller.restore.make import GATE, UID, pod_spec
 
+#: Where the API server would mount a token.
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+
 
 def gated(spec: dict[str, Any]) -> dict[str, Any]:
     pod = {"metadata": {"name": "p", "namespace": "wp"}, "spec": spec}
@@ -82,7 +85,8 @@ def test_the_whole_pod() -> None:
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "volumeMounts": [
-                        {"name": "ararat-gate", "mountPath": "/ararat-gate", "readOnly": True}
+                        {"name": "ararat-gate", "mountPath": path, "readOnly": True}
+                        for path in ("/ararat-gate", TOKEN_PATH)
                     ],
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                 },

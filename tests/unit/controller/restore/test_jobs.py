@@ -14,6 +14,7 @@ from controller.restore.data import index
 from controller.restore.gated import read_pods
 from controller.restore.jobs import Decision, build_job, decide
 from controller.restore.units import Unit, find_units
+from tests.containers import NEVER_STARTED, PASSED
 from tests.unit.controller.restore.make import (
     DIRECTORY,
     NOW,
@@ -195,10 +196,16 @@ UNSCHEDULED = held_pod("web-0", created="2026-11-22T11:57:00Z", node="")
             [held_pod("web-1", deleted=True)], [], {}, id="a pod on its way out gets nothing"
         ),
         pytest.param(
-            [held_pod("web-1", gate_state={"terminated": {"exitCode": 0}})],
+            [held_pod("web-1", gate_state=PASSED)],
             [],
             {},
             id="a pod whose gate is open gets nothing",
+        ),
+        pytest.param(
+            [held_pod("web-1", gate_state=NEVER_STARTED)],
+            [],
+            {"create": [("web-1", "Fill", False)]},
+            id="a gate that never started is not open, whatever its exit code",
         ),
     ],
 )

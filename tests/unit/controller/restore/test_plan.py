@@ -12,6 +12,7 @@ from tests.unit.controller.restore.make import (
     only,
     plan,
     pod,
+    stored,
     volume,
 )
 
@@ -172,3 +173,18 @@ def test_the_document_holds_names_and_no_content() -> None:
         "1Gi",
     )
     assert unpack(document.pack()) == document
+
+
+def test_kinds_that_the_plan_brings() -> None:
+    widget = stored("Widget", "w", api_version="example.com/v1")
+    metric = stored("Metric", "m", api_version="metrics.example.org/v1beta1")
+    crd, service = "apiextensions.k8s.io/v1", "apiregistration.k8s.io/v1"
+    made = plan(
+        stored("CustomResourceDefinition", "widgets.example.com", namespace=None, api_version=crd),
+        stored("APIService", "v1beta1.metrics.example.org", namespace=None, api_version=service),
+        includeClusterResources=True,
+    )
+    assert made.brings(widget.type)
+    assert not made.brings(metric.type)  # made last of all
+    assert not made.brings(stored("Gadget", "g", api_version="example.com/v1").type)
+    assert not plan(widget).brings(widget.type)

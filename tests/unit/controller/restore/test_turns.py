@@ -4,6 +4,7 @@ import pytest
 
 from controller.restore.gated import read_pod
 from controller.restore.turns import order_of_start, waits_for_turn
+from tests.containers import PASSED
 from tests.unit.controller.restore.make import held_pod, pod, stored
 
 
@@ -37,4 +38,4 @@ def test_only_a_held_and_scheduled_pod_waits() -> None:
 
     assert turn() == "web-0"
     assert turn(node="") is None
-    assert turn(gate_state={"terminated": {"exitCode": 0}}) is None
+    assert turn(gate_state=PASSED) is None

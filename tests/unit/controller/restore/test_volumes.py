@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ararat.api.manifest import ManifestVolume
 from ararat.api.plan import Action
 from controller.restore.existing import Existing
 from controller.restore.stored import StoredObject
@@ -115,6 +116,34 @@ def test_disks_of_others_come_back_only_on_request_and_are_then_kept() -> None:
     assert body(made, "persistentvolumeclaims")["spec"]["volumeName"] == "pv-old"
     (planned,) = made.volumes
     assert (str(planned.data), planned.own_volume) == ("OwnVolume", "pv-old")
+
+
+@pytest.mark.parametrize(
+    ("volumes", "here", "reason"),
+    [
+        # A second door to a live disk is one in whatever cluster, and on nobody's word.
+        ((), here_in(volumes=OTHER_DOOR), "InUse"),
+        ((), here_in("cluster-b", volumes=OTHER_DOOR), "InUse"),
+        ((volume(),), here_in("cluster-b"), "FilledFromFiles"),
+    ],
+)
+def test_what_no_request_brings_back(
+    volumes: tuple[ManifestVolume, ...], here: Existing, reason: str
+) -> None:
+    objects = (persistent_volume(), claim())
+    made = plan(*objects, volumes=volumes, here=here, policy={"reuse": True})
+    assert only(made, "persistentvolumes").reason == reason
+    assert "volumeName" not in body(made, "persistentvolumeclaims")["spec"]
+
+
+def test_a_disk_that_cannot_be_told_from_others_and_one_whose_claim_stays_out() -> None:
+    unknown = persistent_volume()
+    spec = {key: value for key, value in unknown.spec.items() if key != "csi"} | {"flocker": {}}
+    unknown = StoredObject(unknown.plural, unknown.group, {**unknown.body, "spec": spec})
+    made = plan(unknown, claim(), here=here_in(), policy={"reuse": True})
+    assert only(made, "persistentvolumes").reason == "UnknownSource"
+    made = plan(persistent_volume(), here=here_in(), policy={"reuse": True})
+    assert only(made, "persistentvolumes").reason == "ClaimNotRestored"
 
 
 def test_a_volume_whose_name_is_another_disk_s_stays_out() -> None:

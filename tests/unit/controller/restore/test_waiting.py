@@ -31,6 +31,22 @@ UNBOUND = [
         "message": "pod has unbound immediate PersistentVolumeClaims",
     }
 ]
+ELSEWHERE = [
+    {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",
+    }
+]
+NOTHING_FITS = [
+    {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to "
+        "bind.",
+    }
+]
+STANDS = job("j", phase=JobPhase.IN_PROGRESS, reason="Stalled", message="the store is silent")
 NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
 
 
@@ -62,6 +78,23 @@ NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"
             "'standard'",
             id="unbound",
         ),
+        pytest.param(
+            [held_pod(node="", conditions=ELSEWHERE)],
+            [],
+            READY,
+            "WrongZone",
+            "claim data-db-0 is in a zone or on a node where pod db-0 cannot run",
+            id="wrong zone",
+        ),
+        pytest.param(
+            [held_pod(node="", conditions=NOTHING_FITS)],
+            [],
+            READY,
+            "ClaimUnbound",
+            "didn't find available persistent volumes",
+            id="no volume in reach",
+        ),
+        pytest.param([held_pod()], [STANDS], READY, "Stalled", "the store is silent", id="stands"),
         pytest.param(
             [held_pod(node="", created=NOW.isoformat())], [], READY, None, "", id="just created"
         ),
@@ -131,6 +164,35 @@ def test_a_job_that_nobody_takes() -> None:
         "reason": "Queued",
         "message": "the agent on node node-1 has not taken the job yet",
     }
+
+
+def test_an_agent_that_has_gone_silent() -> None:
+    running = job("j", phase=JobPhase.IN_PROGRESS, heartbeat_time=NOW)
+    (unit,) = units([held_pod()], [running])
+    assert why_waiting(unit, agents=READY, now=LATE, quiet=40) is None  # it beats every 30 s
+    cause = why_waiting(unit, agents=READY, now=LATE, quiet=55)
+    assert cause is not None
+    assert cause.reason == "AgentSilent"
+    assert "nothing about node job j since 12:00:00 UTC" in cause.message
+
+
+def test_pods_that_nobody_may_make() -> None:
+    (unit,) = units([])
+    for kind, name in (("Namespace", "FailedCreate"), ("Helper", "data-db-0")):
+        cause = why_waiting(
+            unit, agents=READY, now=NOW, warnings={(kind, "wp", name): "exceeded quota: small"}
+        )
+        assert cause is not None
+        assert cause.reason == "PodRefused"
+        assert "exceeded quota: small" in cause.message
+
+
+def test_a_claim_that_is_not_bound_is_in_no_wrong_zone() -> None:
+    """It is another claim of the pod that the scheduler speaks of."""
+    (unit,) = units([held_pod(node="", conditions=ELSEWHERE)], claims=[live_claim(bound=False)])
+    cause = why_waiting(unit, agents=READY, now=NOW)
+    assert cause is not None
+    assert cause.reason == "Unschedulable"
 
 
 def test_what_only_events_know() -> None:

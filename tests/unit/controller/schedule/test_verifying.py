@@ -32,18 +32,25 @@ def backup(name: str, days: float, *, phase: str = "Completed", last: Any = None
     return Backup.parse({"metadata": {"name": name}, "spec": {}, "status": status})
 
 
-def result(phase: str, days: float, *, passed: float | None = None) -> dict[str, Any]:
+def result(
+    phase: str, days: float, *, passed: float | None = None, ran: float | None = None
+) -> dict[str, Any]:
     found: dict[str, Any] = {"phase": phase, "time": (NOW - timedelta(days=days)).isoformat()}
     if passed is not None:
         found["lastPassedTime"] = (NOW - timedelta(days=passed)).isoformat()
+    if ran is not None:
+        found["lastRunTime"] = (NOW - timedelta(days=ran)).isoformat()
     return found
 
 
-def asked(phase: str = "InProgress", *, days: float | None = None) -> BackupVerification:
+def asked(
+    phase: str = "InProgress", *, days: float | None = None, run: bool = False
+) -> BackupVerification:
     status: dict[str, Any] = {"phase": phase}
     if days is not None:
         status["completionTime"] = (NOW - timedelta(days=days)).isoformat()
-    raw = {"metadata": {"name": "v"}, "spec": {"backup": "b"}, "status": status}
+    spec = {"backup": "b", **({"run": {}} if run else {})}
+    raw = {"metadata": {"name": "v"}, "spec": spec, "status": status}
     return BackupVerification.parse(raw)
 
 
@@ -81,6 +88,40 @@ def test_the_interval_counts_from_the_last_one_whoever_asked_for_it():
 def test_what_could_not_be_tried_is_tried_again_soon():
     found = due(schedule(last=result("Inconclusive", 0.125)), backup("b", 1))
     assert found.seconds == 3 * 3600
+
+
+RUN = {"verify": {"every": "7d", "run": {}}}
+
+
+@pytest.mark.parametrize(
+    ("last", "verifications", "seconds"),
+    [
+        # Only what started pods counts, whoever asked for it.
+        (result("Passed", 1, passed=1), [asked("Passed", days=1)], None),
+        (result("Passed", 1, passed=1, ran=3), [], 4 * 86400),
+        (result("Passed", 1, passed=1, ran=9), [], None),
+        (result("Failed", 2), [asked("Failed", days=2, run=True)], 5 * 86400),
+        # What was read meanwhile does not make up for pods that could not be started.
+        (
+            result("Passed", 0.1, passed=0.1),
+            [asked("Inconclusive", days=0.125, run=True), asked("Passed", days=0.1)],
+            3 * 3600,
+        ),
+        (
+            result("Passed", 1, passed=1, ran=1),
+            [asked("Inconclusive", days=2, run=True), asked("Passed", days=1, run=True)],
+            6 * 86400,
+        ),
+        (result("Inconclusive", 1), [asked("InProgress", run=True)], None),
+    ],
+)
+def test_where_pods_are_to_run(last: Any, verifications: Any, seconds: float | None):
+    found = due(schedule(last=last, **RUN), backup("b", 1), verifications=verifications)
+    assert found.seconds == seconds
+    running = any(not one.status.phase.terminal for one in verifications)
+    assert (found.backup is not None) is (seconds is None and not running)
+    made = build(schedule(**RUN), backup("b", 1), since=None, namespace="ararat")
+    assert made.spec.run is not None
 
 
 def test_names_are_the_same_for_the_same_moment_only():

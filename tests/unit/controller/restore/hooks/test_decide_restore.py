@@ -13,6 +13,7 @@ from controller.hooks.results import HookResult
 from controller.restore.hooks.decide import Act, next_step, noted, tried_again
 from controller.restore.hooks.outcome import standing
 from controller.restore.hooks.record import Record, RestoreHook
+from tests.containers import NEVER_STARTED, PASSED, ended_state
 
 RUNNING: dict[str, Any] = {"running": {}}
 
@@ -85,17 +86,24 @@ def step(known: Record, seen: Any, *, waited: float = 0.0, settled: bool = True)
         ),
         (
             record(init=["fix"], init_timeout=9),
-            pod(init={"terminated": {"exitCode": 3}}, phase="Failed"),
+            pod(init=ended_state(3), phase="Failed"),
             0,
             Act.NOTE,
             "has ended with exit code 3",
         ),
         (
             record(init=["fix"], init_timeout=9),
-            pod(init={"terminated": {"exitCode": 0}}),
+            pod(init=PASSED),
             0,
             Act.INITIALIZED,
             "",
+        ),
+        (
+            record(init=["fix"], init_timeout=9),
+            pod(init=NEVER_STARTED),
+            0,
+            Act.WAIT,
+            "init container fix has not started",
         ),
     ],
 )
