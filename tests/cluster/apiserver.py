@@ -226,8 +226,6 @@ class ControlPlane:
             f"--kubelet-certificate-authority={self.ca.certificate}",
             "--kubelet-preferred-address-types=InternalIP,Hostname",
             "--enable-aggregator-routing=true",
-            # A fifth of its processor time goes into keeping account of who asks.
-            "--enable-priority-and-fairness=false",
             f"--cert-dir={self.pki}",
             *feature_gates(self._programs),
         ]

@@ -371,7 +371,7 @@ def _kubelet_configuration(
         "failSwapOn": False,
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
-        "syncFrequency": "5s",
+        "syncFrequency": "1s",
         "nodeStatusUpdateFrequency": "2s",
         # Without this it would also tell every 2 s that nothing changed.
         "nodeStatusReportFrequency": "10s",

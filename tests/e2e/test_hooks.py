@@ -57,7 +57,7 @@ def test_hooks_in_a_real_container(tools: Tools, new_workload: Callable[..., Wor
     eventually(
         lambda: not tools.items("pods", namespace=app.namespace, selector=HELPER),
         what="no helper pod is left",
-        timeout=60,
+        timeout=180,
     )
 
     for said in ("backup began", "pre hook ended", "post hook ended", "pod was let go"):

@@ -96,7 +96,7 @@ def _tried(tools: Tools, restore: str, name: str, backup: str) -> None:
 def _ready(tools: Tools, name: str, pod: str, test: str) -> None:
     tools.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "-n", name, "--timeout=90s")
     look = ["sh", "-c", f"{test} && echo yes || true"]
-    eventually(lambda: tools.exec(name, pod, look), what=f"{pod} is ready", timeout=60)
+    eventually(lambda: tools.exec(name, pod, look), what=f"{pod} is ready", timeout=120)
 
 
 def _on_the_node(tools: Tools, name: str, pod: str) -> str:

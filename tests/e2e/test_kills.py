@@ -82,7 +82,7 @@ def prove_that_a_leader_is_followed(tools: Tools) -> None:
     killed = time.monotonic()
     tools.kubectl("delete", "pod", first, *where)
     # 20 s is what users are told; the rest is for a machine with too much to do.
-    eventually(lambda: holder() not in ("", first), what="another leader", timeout=60)
+    eventually(lambda: holder() not in ("", first), what="another leader", timeout=120)
     print(f"led by another after {time.monotonic() - killed:.1f} s")
     what = ("--include-namespaces", "default", "--wait")
     tools.ararat("backup", "create", f"after-{first}", *what, timeout=120)

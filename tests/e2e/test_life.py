@@ -235,7 +235,7 @@ def make_due(tools: Tools, repository: str) -> None:
             return False  # the controller wrote in between
         return True
 
-    eventually(write, what="the repository's status is written", timeout=60)
+    eventually(write, what="the repository's status is written", timeout=180)
 
 
 def maintained(tools: Tools, repository: str) -> bool:

@@ -116,7 +116,7 @@ def drain(tools: Tools, namespace: str, pod: str, *, backup: str) -> None:
         mine = [job for job in reads(tools, backup) if job["spec"]["pod"]["uid"] == uid]
         return mine if all(job["status"]["phase"] == "Failed" for job in mine) else []
 
-    mine = eventually(let_go, what="the jobs of the drained pod have ended", timeout=60)
+    mine = eventually(let_go, what="the jobs of the drained pod have ended", timeout=120)
     names = {job["metadata"]["name"] for job in mine}
     assert len(mine) == _VOLUMES
     assert {job["status"]["reason"] for job in mine} == {"PodTerminating"}

@@ -176,7 +176,7 @@ async def the_lease(tools: Tools, api: KubeClient) -> AsyncIterator[None]:
     try:
         await leads.wait()
         await asyncio.to_thread(
-            lambda: eventually(given_up, what="the leader that was follows", timeout=60)
+            lambda: eventually(given_up, what="the leader that was follows", timeout=120)
         )
         yield
     finally:

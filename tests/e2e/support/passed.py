@@ -46,7 +46,7 @@ def seconds_of_the_kubelet(app: Workload) -> dict[str, float]:
         word = eventually(
             lambda said=said: app.tools.kubectl(*said),  # type: ignore[misc]
             what=f"the first line of {name}",
-            timeout=60,
+            timeout=120,
         )
         found[claim] = float(word) - _last_word(app, name, "first")
     return found

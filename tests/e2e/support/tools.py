@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from tests.cluster.process import UNHURRIED_COLLECTOR
 from tests.cluster.toolchain import kubectl as programs
 from tests.e2e.support.reader import Reader, ReadFailed
 
@@ -74,6 +75,7 @@ class Tools:
         directories = [str(found.kubectl.parent), str(found.helm.parent)]
         directories += [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
         self.environment = {
+            **UNHURRIED_COLLECTOR,
             **os.environ,
             "PATH": ":".join(directories),
             "KUBECONFIG": str(kubeconfig),
