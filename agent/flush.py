@@ -19,7 +19,7 @@ import asyncio
 import ctypes
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -27,7 +27,7 @@ import structlog
 from ararat.errors import AraratError
 
 from .context import Run
-from .mounted import OpenVolume, limited
+from .mounted import OpenVolume
 from .stoppable import in_thread
 
 _log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class FlushFailed(AraratError):
 async def flushed(volume: OpenVolume, run: Run, *, written: int) -> None:
     """Wait until everything is on the disk. Raises FlushFailed."""
     late = time.monotonic() + written / LEAST_BYTES_PER_SECOND
-    work = asyncio.ensure_future(_in_thread(os.dup(volume.fd)))
+    work = asyncio.ensure_future(_in_thread(volume, flush))
     try:
         while not (await asyncio.wait([work], timeout=_TOUCH_SECONDS))[0]:
             if time.monotonic() < late:
@@ -95,23 +95,37 @@ async def written_out(volume: OpenVolume) -> AsyncIterator[None]:
 async def _again_and_again(volume: OpenVolume) -> None:
     while True:
         await asyncio.sleep(_EARLY_SECONDS)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            await _in_thread(await limited(os.open, ".", flags, dir_fd=volume.fd))
+            await _in_thread(volume, flush_apart)
         except (AraratError, OSError) as error:
             _log.info("volume.not_written_out", path=str(volume.path), cause=str(error))
 
 
-async def _in_thread(fd: int) -> None:
-    """Flushes and closes it. The volume may be let go before a call that hangs comes back."""
+async def _in_thread(volume: OpenVolume, call: Callable[[int], None]) -> None:
+    """``call`` with a descriptor of its own: the volume may be let go before one that hangs comes
+    back. Whatever is cancelled when, the thread closes it: one that stayed open would hold up the
+    kubelet's unmount, and with it the end of the pod, for as long as the agent runs."""
+    fd = os.dup(volume.fd)
 
     def work(_: object) -> None:
         try:
-            flush(fd)
+            call(fd)
         finally:
             os.close(fd)
 
     await in_thread(work)
+
+
+def flush_apart(fd: int) -> None:
+    """``flush`` by a file of its own, so that who flushes through *fd* still hears of failures.
+
+    Raises FlushFailed, OSError.
+    """
+    apart = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        flush(apart)
+    finally:
+        os.close(apart)
 
 
 def flush(fd: int) -> None:

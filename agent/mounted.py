@@ -180,7 +180,8 @@ async def confirmed(volume: OpenVolume) -> None:
 async def limited(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Runs the call in a thread; raises VolumeNotMounted where it hangs.
 
-    A descriptor that a late call still opens is closed when it arrives.
+    A volume that a late call still opens is closed when it arrives; nothing else may be opened in
+    a call, for nobody would close that.
     """
     work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,43 @@ async def test_a_volume_is_written_out_while_it_is_being_filled(
     flushes = disk.flushes
     await asyncio.sleep(0.1)
     assert disk.flushes == flushes
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_cancelled_at_any_moment_nothing_of_the_volume_stays_open(
+    fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    monkeypatch.setattr(agent.flush, "_EARLY_SECONDS", 0.0)
+    pool, busy = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(pool)
+
+    async def early_ones() -> None:
+        async with written_out(volume(fd, tmp_path)):
+            await asyncio.Event().wait()
+
+    for turns in range(12):
+        busy.clear()
+        pool.submit(busy.wait)  # so that threads come later than the end of who wanted them
+        work = asyncio.ensure_future(
+            early_ones() if early else flushed(volume(fd, tmp_path), Said().run(), written=1)
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        work.cancel()
+        asyncio.get_running_loop().call_later(0.01, busy.set)
+        await asyncio.wait([work])
+        assert work.cancelled()
+    await asyncio.to_thread(lambda: None)  # the only thread has done all before it
+    assert opened_of(tmp_path) == 1, "only the fixture's own"
+
+
+def opened_of(path: Path) -> int:
+    """How many descriptors of this process lead there."""
+    found = 0
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/self/fd/{entry}") == str(path)
+    return found
 
 
 async def test_on_the_nodes_own_disk_nothing_is_written_out_early(
