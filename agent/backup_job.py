@@ -39,7 +39,7 @@ from ararat.restic.tuning import last_run
 from . import ignorefile, sockets, vanished
 from .context import AgentContext, Engine, Run
 from .job_volume import job_volume_opened
-from .mounted import OpenVolume, confirmed, limited
+from .mounted import OpenVolume, confirmed, limited_on
 from .progress import finished
 from .repository import repository_opened
 from .rootmeta import capture
@@ -60,8 +60,8 @@ async def back_up(
     """The status of the finished job. Raises AraratError."""
     wait = min(_MOUNT_WAIT_SECONDS, context.config.mount_wait_seconds)
     async with job_volume_opened(context, job, pod, run, wait_seconds=wait) as volume:
-        root = await limited(capture, volume.fd)
-        left_out = LeftOut(*await limited(ignorefile.read, volume.fd))
+        root = await limited_on(volume.fd, capture)
+        left_out = LeftOut(*await limited_on(volume.fd, ignorefile.read))
         async with repository_opened(
             context, job, access=Access.APPEND_ONLY, before_snapshot=_notes(job, run)
         ) as restic:

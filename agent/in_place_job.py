@@ -27,7 +27,7 @@ from .context import AgentContext, Run
 from .flush import flushed
 from .include import pattern
 from .job_volume import job_volume_opened
-from .mounted import confirmed, limited
+from .mounted import confirmed, limited_on
 from .repository import repository_opened
 from .restore_job import free_bytes, reporter
 from .restore_result import check, check_root, finished_status
@@ -73,14 +73,14 @@ async def restore_in_place(
         remark = check(
             result,
             fstype=volume.mount.fstype,
-            free=await limited(free_bytes, volume.fd),
+            free=await limited_on(volume.fd, free_bytes),
             needed=spec.expected_bytes,
             in_place=True,
         )
         remarks = [remark] if remark else []
         if spec.root is not None and not spec.paths:
-            refused = await limited(apply, volume.fd, spec.root)
-            found = await limited(capture, volume.fd)
+            refused = await limited_on(volume.fd, apply, spec.root)
+            found = await limited_on(volume.fd, capture)
             unlike = refused or differences(spec.root, found)
             remark = check_root(unlike, fstype=volume.mount.fstype)
             remarks += [remark] if remark else []

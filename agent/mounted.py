@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ararat.errors import AraratError
 
@@ -175,6 +175,22 @@ async def volume_opened(
 async def confirmed(volume: OpenVolume) -> None:
     """``OpenVolume.confirm`` without holding up the loop."""
     await limited(volume.confirm)
+
+
+async def limited_on(
+    fd: int, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """``limited``, of a call on a descriptor, of which it gets a duplicate: one that was cancelled
+    may have its turn when the volume is closed and its number is that of another."""
+    mine = os.dup(fd)
+
+    def work() -> T:
+        try:
+            return call(mine, *args, **kwargs)
+        finally:
+            os.close(mine)
+
+    return await limited(work)
 
 
 async def limited(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -32,7 +32,7 @@ from .directory import is_empty
 from .droppings import DROPPINGS
 from .flush import flushed, flushing, written_out
 from .job_volume import job_volume_opened
-from .mounted import OpenVolume, confirmed, limited
+from .mounted import OpenVolume, confirmed, limited, limited_on
 from .repository import repository_opened
 from .restore_result import check, check_root, finished_status
 from .rootmeta import apply, capture, differences
@@ -83,7 +83,7 @@ async def fill(
                 remark = check(
                     result,
                     fstype=volume.mount.fstype,
-                    free=await limited(free_bytes, volume.fd),
+                    free=await limited_on(volume.fd, free_bytes),
                     needed=spec.expected_bytes,
                 )
                 remarks += [remark] if remark else []
@@ -101,8 +101,8 @@ async def fill(
         elif spec.root is not None:
             await mark_written()
         if spec.root is not None:
-            refused = await limited(apply, volume.fd, spec.root)
-            found = await limited(capture, volume.fd)
+            refused = await limited_on(volume.fd, apply, spec.root)
+            found = await limited_on(volume.fd, capture)
             unlike = refused or differences(spec.root, found)
             remark = check_root(unlike, fstype=volume.mount.fstype)
             remarks += [remark] if remark else []
@@ -153,7 +153,7 @@ async def _droppings(restic: Engine, snapshot: str, volume: OpenVolume) -> tuple
 
     restic would try to remove it with everything else, which a filer refuses.
     """
-    found = DROPPINGS & set(await limited(os.listdir, volume.fd))
+    found = DROPPINGS & set(await limited_on(volume.fd, os.listdir))
     if not found:
         return ()
     kept = {node.path async for node in restic.ls(snapshot, path="/", recursive=False)}

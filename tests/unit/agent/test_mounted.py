@@ -1,11 +1,22 @@
 """A volume is opened only where it is proven; fabricated tables around real directories."""
 
+import asyncio
 import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agent.mounted import OpenVolume, VolumeNotMounted, WrongMount, open_volume, volume_opened
+from agent.mounted import (
+    OpenVolume,
+    VolumeNotMounted,
+    WrongMount,
+    limited_on,
+    open_volume,
+    volume_opened,
+)
 from agent.mounts import Mount, MountTable, mount_id_of
 from agent.volumes import CSI, VolumeSource
 
@@ -142,3 +153,25 @@ async def test_gives_up_when_the_time_is_over(kubelet: Path):
     with pytest.raises(VolumeNotMounted):
         async with volume_opened(kubelet, "u-1", EMPTY, wait_seconds=0.1):
             raise AssertionError("never entered")
+
+
+async def test_a_late_call_never_meets_another_volume(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir(mode=0o700)
+    other.mkdir(mode=0o700)
+    pool, busy = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(pool)
+    pool.submit(busy.wait)
+    fd = os.open(mine, os.O_RDONLY)
+    work = asyncio.ensure_future(limited_on(fd, os.fchmod, 0o777))
+    await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.wait([work])
+    os.close(fd)
+    again = os.open(other, os.O_RDONLY)
+    assert again == fd, "the number was given out again"
+    busy.set()
+    await asyncio.to_thread(lambda: None)
+    os.close(again)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o777
