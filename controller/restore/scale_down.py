@@ -66,7 +66,7 @@ async def scale_down(look: Look, units: Sequence[Unit], pods: Iterable[Object]) 
     for unit in units:
         found = uses.get(unit.key)
         if found is not None and found.pods:
-            message = f"waits until {plural(len(found.pods), 'pod')} that use the claim are gone: "
+            message = f"waits until {plural(len(found.pods), 'pod')} of the claim went away: "
             waiting[unit.key] = Failure(
                 object=unit.id,
                 reason="ScalingDown",
