@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := ararat agent controller tests tools
 # Component tests wait more than they compute: each worker has an API server of its own.
-WORKERS ?= 4
+WORKERS ?= 3
 # So do those on a cluster, where there are processors for two. What KUBECONFIG names is one.
 CLUSTERS ?= $(if $(KUBECONFIG),0,2)
 CACHE := $(or $(ARARAT_CACHE),$(HOME)/.cache/ararat)

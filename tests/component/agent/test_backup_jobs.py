@@ -40,9 +40,8 @@ async def test_a_volume_is_backed_up(world: World, engine: FakeEngine):
     async with world.agent(engine) as running:
         await world.backup("b1", "db-0", uid, claim={"name": "data"})
         status = await world.until(PodVolumeBackup, "b1", "Completed")
-        await asyncio.sleep(0.2)
-        assert running.metric(
-            "ararat_agent_jobs_total", kind="backup", phase="Completed", reason=""
+        await running.counts(
+            "ararat_agent_jobs_total", 1, kind="backup", phase="Completed", reason=""
         )
     assert status["snapshotID"] == SNAPSHOT
     assert status["summary"]["bytesStored"] == 50
@@ -295,9 +294,13 @@ async def test_only_so_many_run_at_once_oldest_first(world: World, engine: FakeE
         await asyncio.sleep(0.5)
         assert engine.running == 2
         assert sorted(started) == ["host-0", "host-1"]
-        assert running.metric("ararat_agent_queued_jobs", kind="backup") == 2
-        waiting = [await world.status(PodVolumeBackup, f"b{n}") for n in range(4)]
-        assert sum(s.get("message") == "Waits for a free slot on its node." for s in waiting) == 2
+        await running.counts("ararat_agent_queued_jobs", 2, kind="backup")
+        for name in ("b2", "b3"):
+            await world.until(
+                PodVolumeBackup,
+                name,
+                lambda s: s.get("message") == "Waits for a free slot on its node.",
+            )
         release.set()
         for number in range(4):
             await world.until(PodVolumeBackup, f"b{number}", "Completed")

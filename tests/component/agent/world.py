@@ -325,3 +325,13 @@ class RunningAgent:
 
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
+
+    async def counts(self, name: str, wanted: float, **labels: str) -> None:
+        """Wait until a metric is so: it is counted after the status that a test has waited for."""
+        try:
+            async with asyncio.timeout(20):
+                while self.metric(name, **labels) != wanted:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            found = self.metric(name, **labels)
+            raise AssertionError(f"{name} {labels} is {found}, not {wanted}") from None

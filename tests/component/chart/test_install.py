@@ -78,7 +78,7 @@ class Release:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    with ControlPlane() as plane:
+    with ControlPlane(fair=True) as plane:
         made = Release(plane, tmp_path_factory.mktemp("helm"))
         said = made.helm("install", "ararat", str(CHART), "--create-namespace")
         assert "ararat key export -o" in said
