@@ -28,7 +28,7 @@ from ararat.errors import AraratError
 
 from .context import Run
 from .mounted import OpenVolume
-from .stoppable import in_thread
+from .stoppable import in_thread_on
 
 _log = structlog.get_logger(__name__)
 
@@ -102,18 +102,7 @@ async def _again_and_again(volume: OpenVolume) -> None:
 
 
 async def _in_thread(volume: OpenVolume, call: Callable[[int], None]) -> None:
-    """``call`` with a descriptor of its own: the volume may be let go before one that hangs comes
-    back. Whatever is cancelled when, the thread closes it: one that stayed open would hold up the
-    kubelet's unmount, and with it the end of the pod, for as long as the agent runs."""
-    fd = os.dup(volume.fd)
-
-    def work(_: object) -> None:
-        try:
-            call(fd)
-        finally:
-            os.close(fd)
-
-    await in_thread(work)
+    await in_thread_on(volume.fd, lambda fd, _: call(fd))
 
 
 def flush_apart(fd: int) -> None:

@@ -33,7 +33,7 @@ from .context import Engine, Run
 from .droppings import DROPPINGS
 from .flush import LEAST_BYTES_PER_SECOND
 from .include import pattern
-from .stoppable import in_thread
+from .stoppable import in_thread_on
 
 #: What Sample reads back: so many files at most, and so much of them in all.
 SAMPLE_FILES = 32
@@ -171,15 +171,10 @@ def check_content(compared: CompareResult) -> None:
 
 
 async def _walked(volume: int, *, evict_all: bool, touch: Callable[[], None]) -> Walked:
-    descriptor = os.dup(volume)
+    def work(fd: int, stopped: Callable[[], bool]) -> Walked:
+        return walk(fd, evict_all=evict_all, touch=touch, stopped=stopped)
 
-    def work(stopped: Callable[[], bool]) -> Walked:
-        try:
-            return walk(descriptor, evict_all=evict_all, touch=touch, stopped=stopped)
-        finally:
-            os.close(descriptor)
-
-    return await in_thread(work)
+    return await in_thread_on(volume, work)
 
 
 def walk(
@@ -267,19 +262,14 @@ async def _to_the_disk(volume: int, sample: list[str], flushing: asyncio.Future[
 
 
 async def _each(volume: int, paths: list[str], call: Callable[[int], None]) -> None:
-    descriptor = os.dup(volume)
+    def work(directory: int, stopped: Callable[[], bool]) -> None:
+        for path in paths:
+            if stopped():
+                return
+            with _opened(path, directory) as fd:
+                call(fd)
 
-    def work(stopped: Callable[[], bool]) -> None:
-        try:
-            for path in paths:
-                if stopped():
-                    return
-                with _opened(path, descriptor) as fd:
-                    call(fd)
-        finally:
-            os.close(descriptor)
-
-    await in_thread(work)
+    await in_thread_on(volume, work)
 
 
 def _synced(fd: int) -> None:
